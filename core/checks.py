@@ -1,0 +1,74 @@
+"""Can this model do this Request on this machine? Asked before a job is queued; needs no torch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import psutil
+
+from core import samplers
+from core.errors import BadRequest
+from core.models.catalogue import ModelInfo
+from core.request import MAX_SIDE, Request
+from core.storybook import vocabulary
+
+# Peak bytes per pixel of the full VAE's decoder, its widest part: measured by `python -m core bench`
+# at 256 to 1024 pixels on Storybook and an SD-sized VAE in float32, with a third on top.
+DECODE_BYTES_PER_PIXEL = 6_000
+
+
+class Note(NamedTuple):
+    """Something a person should know though the run goes ahead."""
+
+    field: str
+    text: str
+
+
+def check(request: Request, info: ModelInfo) -> list[Note]:
+    """Notes on a request that can be done. Raises BadRequest for one that cannot."""
+    samplers.resolve(request.sampler, request.schedule, request.steps)
+    _size(request, info)
+    notes = [Note("prompt", _unconditional(request))] if not request.prompt.strip() else []
+    if warning := samplers.verdict(request.sampler, request.schedule, request.steps):
+        notes.append(Note("sampler", warning))
+    if info.is_storybook:
+        notes += [Note("prompt", text) for text in unknown_words(request.prompt)]
+    if request.guidance == 1 and request.negative_prompt.strip():
+        notes.append(Note("negative_prompt", "At guidance 1 the negative prompt is not asked for: raise the guidance."))
+    return notes
+
+
+def unknown_words(prompt: str) -> list[str]:
+    """One line naming the words Storybook does not know, or nothing."""
+    words = vocabulary.unknown_words(prompt)
+    if not words:
+        return []
+    shown = ", ".join(words[:8]) + (", ..." if len(words) > 8 else "")
+    return [f"Storybook does not know: {shown}. It paints as if they were not there."]
+
+
+def fitting_size(width: int, height: int, multiple: int) -> tuple[int, int]:
+    """The nearest size, in pixels, whose sides are multiples of `multiple` and allowed."""
+    def fit(side: int) -> int:
+        return min(max(round(side / multiple) * multiple, multiple * 8), MAX_SIDE)
+    return fit(width), fit(height)
+
+
+def _unconditional(request: Request) -> str:
+    return "The prompt is empty: the model paints whatever comes to its mind (unconditional)."
+
+
+def _size(request: Request, info: ModelInfo) -> None:
+    width, height, multiple = request.width, request.height, info.multiple
+    for side, field in ((width, "width"), (height, "height")):
+        if side % multiple or side < 8 * multiple:
+            fit = "{}x{}".format(*fitting_size(width, height, multiple))
+            why = f"is not a multiple of {multiple} pixels" if side % multiple else f"is below {8 * multiple} pixels a side"
+            raise BadRequest(f"{width}x{height} {why}, which {info.name} needs: try {fit}.", field)
+    needed = width * height * DECODE_BYTES_PER_PIXEL
+    free = psutil.virtual_memory().available
+    if needed > free:
+        scale = (free / needed) ** 0.5
+        fit = "{}x{}".format(*fitting_size(int(width * scale * 0.95), int(height * scale * 0.95), multiple))
+        raise BadRequest(f"{width}x{height} needs about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} are "
+                         f"free: try {fit}.", "width" if width >= height else "height")

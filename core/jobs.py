@@ -19,11 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-import numpy as np
-from PIL import Image
-
 from core import metadata
-from core.errors import BadRequest, LoomError, OutputError
+from core.errors import BadRequest, LoomError
+from core.files import disk_errors, save_jpeg, writable
 from core.request import Done, Preview, Request, Step
 
 log = logging.getLogger(__name__)
@@ -31,11 +29,18 @@ log = logging.getLogger(__name__)
 State = Literal["waiting", "running", "done", "stopped", "failed"]
 KEPT_JOBS = 60  # with their frames; older ones are forgotten, their results stay
 MAX_WAITING = 200
-JPEG_QUALITY = 88
 
 
 class Runner(Protocol):
     """What Jobs needs of an engine."""
+
+    @property
+    def device(self) -> object: ...
+
+    @property
+    def precision(self) -> str: ...  # what "auto" is on this device, or that of the model in memory
+
+    def load(self, name: str) -> object: ...
 
     def generate(self, request: Request, preview: Preview, cancel: threading.Event) -> Iterator[Step | Done]: ...
 
@@ -109,6 +114,8 @@ class Jobs:
                  check: Callable[[Request], object] = lambda request: None):
         self.outputs, self.frames = Path(outputs), Path(frames)
         self._check, self._make_runner = check, runner
+        self.runner: Runner | None = None  # once it is made
+        self._warm: str | None = None
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._waiting: deque[Job] = deque()
         self._running: Job | None = None
@@ -136,6 +143,16 @@ class Jobs:
             self._forget_old()
             self._lock.notify_all()
         return job
+
+    def warm(self, model: str) -> None:
+        """Make the engine and load a model when nothing waits, so that the first run starts at once."""
+        with self._lock:
+            self._warm = model
+            self._lock.notify_all()
+
+    @property
+    def warming(self) -> bool:
+        return self._warm is not None
 
     def get(self, identity: str) -> Job | None:
         return self._jobs.get(identity)
@@ -198,17 +215,20 @@ class Jobs:
     # -- the worker
 
     def _work(self) -> None:
-        runner: Runner | None = None
         while True:
             with self._lock:
-                self._lock.wait_for(lambda: self._waiting or self._closing)
+                self._lock.wait_for(lambda: self._waiting or self._closing or self._warm)
                 if self._closing:
                     return
-                job = self._running = self._waiting.popleft()
-                self._change(job, state="running", loading=True)
+                job = self._running = self._waiting.popleft() if self._waiting else None
+                if job:
+                    self._change(job, state="running", loading=True)
+            if job is None:
+                self._warm_up()
+                continue
             try:
-                runner = runner or self._make_runner()
-                self._run(job, runner)
+                self.runner = self.runner or self._make_runner()
+                self._run(job, self.runner)
             except LoomError as error:
                 self._end(job, "failed", error)
             except Exception as error:  # our own mistake: the job fails with it, the worker lives on
@@ -219,13 +239,21 @@ class Jobs:
                 with self._lock:
                     self._running = None
 
+    def _warm_up(self) -> None:
+        try:
+            self.runner = self.runner or self._make_runner()
+            self.runner.load(self._warm or "")
+        except Exception as error:  # whoever asks for a picture gets it as that run's error
+            log.warning("the model could not be loaded ahead: %s", error)
+        self._warm = None
+
     def _run(self, job: Job, runner: Runner) -> None:
-        with _disk("previews", job.frames_dir):
+        with disk_errors("previews", job.frames_dir):
             job.frames_dir.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(runner.generate(job.request, job.preview, job.cancel)) as events:  # type: ignore[type-var]
             for event in events:
                 if isinstance(event, Step):
-                    with _disk("previews", job.frames_dir):
+                    with disk_errors("previews", job.frames_dir):
                         for k, picture in enumerate(event.pictures):
                             save_jpeg(picture, job.frame(event.index, k))
                     with self._lock:
@@ -240,7 +268,7 @@ class Jobs:
         """Each picture as PNG with its own seed in the metadata. Raises OutputError."""
         folder = self.outputs / time.strftime("%Y-%m-%d", time.localtime(job.created))
         paths = []
-        with _disk("pictures", folder):
+        with disk_errors("pictures", folder):
             folder.mkdir(parents=True, exist_ok=True)
             for k, picture in enumerate(done.pictures):
                 request = job.request.replace(seed=job.request.seed + k, batch=1, precision=done.precision)
@@ -268,28 +296,3 @@ class Jobs:
             del self._jobs[old.id]
             self._listeners.pop(old.id, None)
             shutil.rmtree(old.frames_dir, ignore_errors=True)
-
-
-def save_jpeg(picture: np.ndarray, path: Path) -> None:
-    """picture: (H, W, 3) uint8. Written aside and renamed, so that nobody reads half a file."""
-    draft = path.with_suffix(".part")
-    Image.fromarray(picture).save(draft, "JPEG", quality=JPEG_QUALITY)
-    draft.replace(path)
-
-
-def writable(folder: Path) -> None:
-    """Raises OutputError when nothing can be written below `folder`."""
-    with _disk("pictures", folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{secrets.token_hex(4)}"
-        probe.touch()
-        probe.unlink()
-
-
-@contextlib.contextmanager
-def _disk(what: str, folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"The {what} cannot be written to {folder} ({error.strerror or error}): "
-                          "free some space, or choose another folder with --outputs.") from error

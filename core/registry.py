@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from core.errors import BadRequest, closest
 
-
 T = TypeVar("T")
 
 

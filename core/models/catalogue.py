@@ -50,6 +50,20 @@ class Catalogue:
         rest = [self.extra] if self.extra and self.extra not in found else []
         return ["storybook", *rest, *found]
 
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary per model, for lists; a broken one has an "error" instead of its figures."""
+        rows: list[dict[str, Any]] = []
+        for name in self.names():
+            try:
+                info = self.get(name)
+            except ModelError as error:
+                rows.append({"name": name, "error": str(error)})
+                continue
+            rows.append({"name": name, "family": info.family, "width": info.width, "height": info.height,
+                         "multiple": info.multiple, "tokens": info.tokens, "tiny_preview": info.tiny,
+                         "megabytes": round(info.megabytes, 1)})
+        return rows
+
     def get(self, name: str) -> ModelInfo:
         """Raises ModelError when there is no such model, or it is broken or of an unknown family."""
         if name == "storybook":

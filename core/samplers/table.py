@@ -140,6 +140,13 @@ def verdict(sampler: str, schedule: str, steps: int) -> str | None:
     return None
 
 
+def rows() -> list[dict[str, Any]]:
+    """One dictionary per sampler, for lists: its schedules, and what 20 steps cost in network calls."""
+    return [{"sampler": s.label, "words": s.words, "schedules": list(s.schedules), "automatic": s.automatic,
+             "stochastic": s.stochastic, "calls_at_20_steps": s.network_calls(20), "least_steps": s.least_steps}
+            for s in SAMPLERS.values()]
+
+
 # Std of samples on a Gaussian of std 0.50 at 20 steps: 2M and UniPC 0.58, 3M SDE 0.73, 2M SDE Heun 0.81.
 _BETA_BLURS = ("DPM++ 2M", "UniPC", "DPM++ 3M SDE", "DPM++ 2M SDE Heun")
 

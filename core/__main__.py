@@ -1,0 +1,207 @@
+"""The command line: `python -m core generate|models|samplers|bench`. See `--help` of each.
+
+Exit status: 0 done; 2 bad input, with one line on stderr; 130 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+from core.errors import BadRequest, LoomError
+from core.models.catalogue import Catalogue
+from core.request import DECODERS, PRECISIONS, Preview, Request
+
+STOPPED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line instead of the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    try:
+        return int(options.run(options) or 0)
+    except LoomError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `python -m core samplers | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m core", description="Latent Loom without the page.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    generate = commands.add_parser("generate", help="text to image")
+    generate.add_argument("prompt", metavar="PROMPT")
+    generate.add_argument("--out", type=Path, required=True, help="the PNG to write; a batch adds -2, -3, ...")
+    add_request_options(generate)
+    generate.set_defaults(run=_generate)
+
+    models = commands.add_parser("models", help="list the models")
+    models.add_argument("--models-dir", default="models")
+    models.set_defaults(run=_models)
+    listing = commands.add_parser("samplers", help="list the samplers and their schedules")
+    listing.set_defaults(run=_samplers)
+
+    bench = commands.add_parser("bench", help="measure ratios side by side in one run")
+    bench.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    bench.add_argument("--model", default="storybook")
+    bench.add_argument("--models-dir", default="models")
+    bench.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    bench.add_argument("--rounds", type=int, default=5, help="interleaved repetitions; the median is reported")
+    bench.add_argument("--only", help="run only the parts whose name holds this word")
+    bench.set_defaults(run=_bench)
+    for command in (models, listing):
+        command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def add_request_options(parser: argparse.ArgumentParser) -> None:
+    """The options that make a Request, named like its fields."""
+    defaults = Request()
+    parser.add_argument("--negative", default="", metavar="TEXT", help="what should not be there")
+    parser.add_argument("--model", default=defaults.model, help="name, path of a diffusers folder, or hub id")
+    parser.add_argument("--models-dir", default="models")
+    parser.add_argument("--sampler", default=defaults.sampler)
+    parser.add_argument("--schedule", default=defaults.schedule)
+    for name in ("steps", "guidance", "seed", "batch"):
+        parser.add_argument(f"--{name}", type=_number, default=getattr(defaults, name))
+    parser.add_argument("--width", type=_number, help="pixels; default: what the model was trained at")
+    parser.add_argument("--height", type=_number)
+    parser.add_argument("--precision", default=defaults.precision, help=", ".join(PRECISIONS))
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument("--preview", default="vae", help=", ".join(DECODERS) + " (with --frames)")
+    parser.add_argument("--frames", type=Path, metavar="DIR", help="write every step's preview and steps.json there")
+    parser.add_argument("--stop-after", type=int, metavar="K", help="stop after K steps and keep what there is")
+
+
+def read_request(options: argparse.Namespace, catalogue: Catalogue) -> Request:
+    """The Request the options describe, at the model's own size unless one is given."""
+    info = catalogue.get(options.model)
+    return Request(prompt=options.prompt, negative_prompt=options.negative, model=options.model,
+                   sampler=options.sampler, schedule=options.schedule, steps=options.steps,
+                   guidance=options.guidance, seed=options.seed, batch=options.batch, precision=options.precision,
+                   width=info.width if options.width is None else options.width,
+                   height=info.height if options.height is None else options.height)
+
+
+def _number(text: str) -> float | int | str:
+    """What the person typed as a number; words go on to Request, whose message is better than argparse's."""
+    for kind in (int, float):
+        try:
+            value = kind(text)
+            return value if math.isfinite(value) or kind is float else text
+        except ValueError:
+            continue
+    return text
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from core.checks import check
+    from core.files import disk_errors, writable
+
+    catalogue = Catalogue(options.models_dir, extra=options.model)
+    request = read_request(options, catalogue)
+    preview = Preview(options.preview)
+    for note in check(request, catalogue.get(request.model)):
+        print(note.text, file=sys.stderr)
+    if options.stop_after is not None and options.stop_after < 1:
+        raise BadRequest(f"--stop-after must be 1 or more, not {options.stop_after}.")
+    writable(options.out.resolve().parent)
+    if options.frames:
+        writable(options.frames)
+
+    from core import metadata
+    from core.engine import Engine  # torch and diffusers: only now that the request is known to be good
+
+    cancel = threading.Event()
+    previous = signal.signal(signal.SIGINT, lambda *_: cancel.set())
+    try:
+        done = _run(Engine(catalogue, options.device), request, preview if options.frames else Preview("none"),
+                    cancel, options.frames, options.stop_after)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    for k, picture in enumerate(done.pictures):
+        path = options.out.with_name(f"{options.out.stem}-{k + 1}{options.out.suffix}") if k else options.out
+        one = request.replace(seed=(request.seed + k) % 2**32, batch=1, precision=done.precision)
+        with disk_errors("picture", path.parent):
+            metadata.save_png(picture, path, one, stopped_after=done.steps if done.stopped else None)
+        print(path)
+    return STOPPED if done.stopped else 0
+
+
+def _run(engine: Any, request: Request, preview: Preview, cancel: threading.Event, frames: Path | None,
+         stop_after: int | None) -> Any:
+    """Drive one run: frames and steps.json as they come, progress on stderr, the Done."""
+    from dataclasses import asdict
+
+    from core.files import disk_errors, save_jpeg
+    from core.jobs import StepInfo
+    from core.request import Done
+
+    steps: list[dict[str, Any]] = []
+    for event in engine.generate(request, preview, cancel):
+        if isinstance(event, Done):
+            if sys.stderr.isatty():
+                print(file=sys.stderr)
+            return event
+        steps.append(asdict(StepInfo.of(event)))
+        if frames:
+            with disk_errors("frames", frames):
+                for k, picture in enumerate(event.pictures):
+                    save_jpeg(picture, frames / (f"{event.index:03d}-{k + 1}.jpg" if k else f"{event.index:03d}.jpg"))
+                (frames / "steps.json").write_text(json.dumps(steps, indent=1), encoding="utf-8")
+        if sys.stderr.isatty():
+            print(f"\rstep {event.index + 1} of {event.total}, sigma {event.sigma:.2f}, {event.seconds:.1f} s",
+                  end="", file=sys.stderr)
+        if stop_after is not None and event.index + 1 >= stop_after and event.index + 1 < event.total:
+            cancel.set()
+    raise AssertionError("a run ends with Done")
+
+
+def _models(options: argparse.Namespace) -> None:
+    rows = Catalogue(options.models_dir).rows()
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        if "error" in row:
+            print(f"{row['name']:24} {row['error']}")
+        else:
+            print(f"{row['name']:24} {row['family']:6} {row['width']}x{row['height']:<6} {row['megabytes']:8.1f} MiB")
+
+
+def _samplers(options: argparse.Namespace) -> None:
+    from core import samplers
+
+    rows = samplers.rows()
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        print(f"{row['sampler']:18} {row['calls_at_20_steps']:3} calls  {'random' if row['stochastic'] else '      '}  "
+              f"{row['words']}\n{'':18} schedules: {', '.join(row['schedules'])} (Automatic: {row['automatic']})")
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from core.bench import run
+
+    run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""The loop. Text to image, regions, comparisons and forks all run through `Engine.generate`, nothing else denoises."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import denoise, previews, samplers
+from core.checks import check
+from core.models.catalogue import Catalogue
+from core.models.device import memory_errors, pick_device, pick_precision
+from core.models.sd import StableDiffusion
+from core.request import Done, Preview, Request, Step
+from core.samplers.build import build, noise_levels, step_options
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Lane:
+    """One picture of a batch: its latents, solver and random numbers are its own, so that no batch changes it."""
+
+    x: Tensor  # (1, C, h, w) float32, as the solver scales it
+    scheduler: Any
+    options: dict[str, Any]  # for scheduler.step: the generator
+
+
+class Engine:
+    """Takes Requests to pictures on one device, with one model in memory. Use it from one thread."""
+
+    def __init__(self, catalogue: Catalogue | None = None, device: str = "auto"):
+        self.catalogue = catalogue or Catalogue()
+        self.device = pick_device(device)
+        self._model: StableDiffusion | None = None
+
+    def load(self, name: str = "storybook", precision: str = "auto") -> StableDiffusion:
+        """The model of that name, kept until another is asked for. Raises ModelError, BadRequest, OutOfMemory."""
+        info = self.catalogue.get(name)
+        chosen = pick_precision(precision, self.device)
+        if self._model is None or (self._model.info, self._model.precision) != (info, chosen):
+            self._model = None  # the old one goes first: two at once may not fit
+            family = importlib.import_module(f"core.models.{info.family}")
+            self._model = family.load(info, self.device, chosen)
+        return self._model
+
+    @torch.inference_mode()
+    def generate(self, request: Request, preview: Preview | None = None,
+                 cancel: threading.Event | None = None) -> Iterator[Step | Done]:
+        """Yields a Step after each solver step and one Done at the end; stops before the next network call once
+        `cancel` is set. Same request, same pictures, whatever the preview and the batch.
+
+        Raises BadRequest, ModelError or OutOfMemory, before or between steps.
+        """
+        cancel = cancel or threading.Event()
+        check(request, self.catalogue.get(request.model))
+        model = self.load(request.model, request.precision)
+        entry, schedule = samplers.resolve(request.sampler, request.schedule, request.steps)
+        show = previews.make((preview or Preview()).decoder, model)
+        began = time.perf_counter()
+        network = denoise.Counter(model.predict)
+        predictor = denoise.guided(network, model.encode_prompt(request.prompt),
+                                   model.encode_prompt(request.negative_prompt), request.guidance)
+        lanes = [_lane(model, entry, schedule, request, k) for k in range(request.batch)]
+        solver = _Solver(lanes, predictor, model.prediction, cancel)
+        pictures: tuple[np.ndarray, ...] = ()
+        seen = None
+        for index, calls in enumerate(entry.call_counts(request.steps)):
+            with memory_errors(f"{request.width}x{request.height} pixels"):
+                estimate = solver.advance(calls)
+                if estimate is None:
+                    break
+                seen = estimate
+                pictures = _decode(show, seen.x0) if show else ()
+            yield Step(index, request.steps, seen.timestep, seen.sigma, time.perf_counter() - began, network.evaluations,
+                       _array(seen.x_t), _array(seen.x0), pictures)
+        stopped = estimate is None
+        latents = torch.cat([lane.x for lane in lanes]) if not stopped else seen.x0 if seen else None
+        if latents is None:
+            yield Done((), np.zeros((0, *lanes[0].x.shape[1:]), np.float32), time.perf_counter() - began,
+                       network.evaluations, 0, True, model.precision)
+            return
+        if (preview or Preview()).decoder != "vae" or seen is None or not torch.equal(latents, seen.x0):
+            pictures = _decode(model.decode, latents)
+        yield Done(pictures, _array(latents), time.perf_counter() - began, network.evaluations,
+                   index + (not stopped), stopped, model.precision)
+
+
+@dataclass(eq=False)
+class _Estimate:
+    timestep: float
+    sigma: float
+    x_t: Tensor  # (B, C, h, w)
+    x0: Tensor  # (B, C, h, w)
+
+
+class _Solver:
+    """Steps all lanes together. Nothing here knows what the predictor is made of."""
+
+    def __init__(self, lanes: list[Lane], predictor: denoise.Predictor, prediction: str, cancel: threading.Event):
+        self.lanes, self.predictor, self.prediction, self.cancel = lanes, predictor, prediction, cancel
+        self.timesteps = lanes[0].scheduler.timesteps
+        self.sigmas = noise_levels(lanes[0].scheduler)
+        self.call = 0
+
+    def advance(self, calls: int) -> _Estimate | None:
+        """One solver step of `calls` network calls; None when it was cancelled before its end."""
+        first: list[tuple[Tensor, Tensor]] = []
+        start = self.call
+        for _ in range(calls):
+            t, sigma = self.timesteps[self.call], self.sigmas[self.call]
+            for lane in self.lanes:
+                if self.cancel.is_set():
+                    return None
+                x = lane.scheduler.scale_model_input(lane.x, t)
+                output = self.predictor(x, t)
+                x0 = denoise.clean_estimate(x, output, sigma, self.prediction)
+                if self.prediction == "sample":  # not every solver knows it; all know epsilon
+                    output = denoise.as_epsilon(x, x0, sigma)
+                if self.call == start:
+                    first.append((x, x0))
+                lane.x = lane.scheduler.step(output, t, lane.x, return_dict=False, **lane.options)[0]
+            self.call += 1
+        x_t, x0 = (torch.cat(parts) for parts in zip(*first, strict=True))
+        return _Estimate(float(self.timesteps[start]), self.sigmas[start], x_t, x0)
+
+
+def _lane(model: StableDiffusion, entry: samplers.Sampler, schedule: str, request: Request, k: int) -> Lane:
+    """Picture k of a request, at its starting noise: that of diffusers' pipelines for seed + k, drawn on the CPU."""
+    seed = (request.seed + k) % 2**32
+    training = model.training | ({"prediction_type": "epsilon"} if model.prediction == "sample" else {})
+    scheduler = build(entry, schedule, request.steps, training, seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    noise = torch.randn(model.latent_shape(request.width, request.height), generator=generator)
+    return Lane(noise.to(model.device) * scheduler.init_noise_sigma, scheduler, step_options(scheduler, generator))
+
+
+def _decode(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> tuple[np.ndarray, ...]:
+    """One picture at a time: what it looks like must not hang on its neighbours, nor must the memory."""
+    return tuple(picture for z in latents for picture in previews.to_pictures(decoder(z[None])))
+
+
+def _array(latents: Tensor) -> np.ndarray:
+    return latents.float().cpu().numpy()

@@ -1,0 +1,89 @@
+"""Stable Diffusion 1 and 2, and every model of their layout: Storybook is one.
+
+The three parts of a latent diffusion model (Rombach et al. 2022, arXiv:2112.10752), each a field:
+text encoder -> noise predictor in latent space -> decoder.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from core.errors import ModelError
+from core.models.catalogue import ModelInfo, _json
+from core.models.device import DTYPES, memory_errors
+from core.prompts import PromptEncoder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class StableDiffusion:
+    """A loaded model. Latents are scaled as samplers see them: unit variance, `scaling_factor` applied."""
+
+    info: ModelInfo
+    device: torch.device
+    precision: str  # fp32, bf16 or fp16
+    encode_prompt: PromptEncoder  # part 1: text -> (1, tokens, width)
+    unet: Any  # part 2: noise predictor
+    vae: Any  # part 3: decoder
+    tiny: Any | None  # a small decoder on the same latents, for previews
+    training: dict[str, Any]  # scheduler_config.json: what a sampler must know of the training
+
+    @property
+    def prediction(self) -> str:
+        return str(self.training.get("prediction_type", "epsilon"))
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.unet.config.in_channels)
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """(1, C, h, w) for a picture of that many pixels."""
+        return (1, self.latent_channels, height // self.info.multiple, width // self.info.multiple)
+
+    def predict(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        """One pass of the noise predictor: (n, C, h, w), scalar, (n, tokens, width) -> (n, C, h, w) float32."""
+        dtype = DTYPES[self.precision]
+        latents = latents.to(self.device, dtype, memory_format=torch.channels_last)
+        return self.unet(latents, timestep, encoder_hidden_states=text.to(dtype), return_dict=False)[0].float()
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The decoder: (n, C, h, w) -> (n, 3, H, W) float32 in [-1, 1]."""
+        with memory_errors("decoding the picture"):
+            scaled = (latents / self.vae.config.scaling_factor).to(self.device, self.vae.dtype)
+            return self.vae.decode(scaled, return_dict=False)[0].float().clamp(-1, 1)
+
+
+def load(info: ModelInfo, device: torch.device, precision: str) -> StableDiffusion:
+    """Reads a diffusers folder. Raises ModelError for what is missing or broken, OutOfMemory."""
+    folder, dtype = Path(info.path), DTYPES[precision]
+    try:
+        with memory_errors(f"loading {info.name}"):
+            options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": False}
+            unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype, **options)
+            vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, **options)
+            tiny = (AutoencoderTiny.from_pretrained(folder / "preview", torch_dtype=dtype, **options)
+                    if info.tiny else None)
+            # On a CPU the text encoder stays in float32: it runs once per prompt, and everything hangs on it.
+            text_dtype = torch.float32 if device.type == "cpu" else dtype
+            text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=text_dtype, use_safetensors=True,
+                                                         local_files_only=True)
+            tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        log.exception("loading %s", folder)
+        raise ModelError(f"{info.name} could not be loaded ({str(error).splitlines()[0][:160]}): "
+                         "copy the model anew, or choose another.") from error
+    for part in filter(None, (unet, vae, tiny, text_encoder)):
+        part.requires_grad_(False).eval().to(device)
+    for part in filter(None, (unet, vae, tiny)):
+        part.to(memory_format=torch.channels_last)
+    return StableDiffusion(info, device, precision, PromptEncoder(tokenizer, text_encoder), unet, vae, tiny,
+                           _json(folder, "scheduler/scheduler_config.json"))

@@ -1,0 +1,68 @@
+"""Presets: small TOML files below presets/, read and checked once at the start. Data only, no code in them."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import StartError, closest
+from core.registry import Registry
+from core.request import MAX_PROMPT
+
+PRESETS = Path(__file__).parent.parent / "presets"
+PLACE = "{prompt}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """A way of painting: words put around a prompt. `prompt` holds {prompt} exactly once."""
+
+    name: str
+    prompt: str
+    negative_prompt: str = ""
+    words: str = ""  # one line for people
+    storybook: bool = True  # the embedded model knows its words
+
+    def apply(self, prompt: str, negative_prompt: str = "") -> tuple[str, str]:
+        """Both prompts in this style. An empty prompt leaves the style's own words."""
+        styled = self.prompt.replace(PLACE, prompt.strip()).strip(" ,")
+        return styled, ", ".join(part for part in (negative_prompt.strip(), self.negative_prompt) if part)
+
+
+def load_styles(path: Path = PRESETS / "styles.toml") -> Registry[Style]:
+    """The styles of a file, in its order. Raises StartError, in one line, for a file that cannot be used."""
+    styles: Registry[Style] = Registry("style", "style")
+    for name, entry in _tables(path).items():
+        styles.add(name, _style(path.name, name, entry))
+    return styles
+
+
+def _style(file: str, name: str, entry: Any) -> Style:
+    where = f"{file}: the style {name[:60]!r}"
+    if not isinstance(entry, dict):
+        raise StartError(f'{file}: {name[:60]!r} is not a style: write ["{name[:60]}"] and its settings below.')
+    kinds = {"prompt": str, "negative_prompt": str, "words": str, "storybook": bool}
+    for key, value in entry.items():
+        if key not in kinds:
+            raise StartError(f"{where} has an unknown setting {key[:40]!r}. {closest(key[:40], list(kinds))}")
+        if type(value) is not kinds[key]:
+            wanted = "true or false" if kinds[key] is bool else "text in quotes"
+            raise StartError(f"{where} wants {wanted} for {key!r}, not {str(value)[:40]!r}.")
+        if isinstance(value, str) and len(value) > MAX_PROMPT // 2:
+            raise StartError(f"{where} has {len(value):,} characters in {key!r}: at most {MAX_PROMPT // 2:,} are used.")
+    if entry.get("prompt", "").count(PLACE) != 1:
+        raise StartError(f"{where} needs a 'prompt' that holds {PLACE} exactly once, where the typed words go.")
+    return Style(name=name, **entry)
+
+
+def _tables(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StartError(f"The presets file {path} is missing: copy the project's presets folder anew.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"The presets file {path} cannot be read ({str(error)[:80]}).") from None
+    except tomllib.TOMLDecodeError as error:
+        raise StartError(f"The presets file {path} is not valid TOML: {str(error)[:120]}.") from None

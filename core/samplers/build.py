@@ -1,0 +1,84 @@
+"""Sampler entry + schedule + model -> a diffusers scheduler with its timesteps set."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+
+from core.samplers.table import Sampler
+
+# What a scheduler must know of the model's training; everything else is the sampler's own.
+_TRAINING = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
+             "prediction_type", "rescale_betas_zero_snr")
+_FLAGS = {"Karras": "use_karras_sigmas", "Exponential": "use_exponential_sigmas", "Beta": "use_beta_sigmas"}
+
+# Ten steps optimised for Stable Diffusion 1.5, as noise levels: Sabour, Fidler and Kreis,
+# "Align Your Steps", arXiv:2404.14507, and the quickstart the authors published with it.
+_AYS_SIGMAS = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029)
+
+
+def build(entry: Sampler, schedule: str, steps: int, training: Mapping[str, Any], seed: int) -> Any:
+    """A fresh scheduler whose `timesteps` hold one entry per network call.
+
+    schedule: resolved, never "Automatic". training: the model's scheduler_config.json.
+    seed: feeds schedulers that draw their noise themselves (Brownian motion of DPM++ SDE).
+    """
+    kind = getattr(diffusers, entry.scheduler)
+    config = {name: training[name] for name in _TRAINING if training.get(name) is not None}
+    config |= {"timestep_spacing": "trailing" if schedule == "SGM Uniform" else entry.spacing}
+    config |= {"noise_sampler_seed": seed, **entry.settings}
+    if schedule in _FLAGS:
+        config[_FLAGS[schedule]] = True
+    known = inspect.signature(kind.__init__).parameters
+    scheduler = kind(**{name: value for name, value in config.items() if name in known})
+    if schedule in ("Simple", "Align Your Steps"):
+        scheduler.set_timesteps(timesteps=explicit_timesteps(schedule, steps, scheduler.alphas_cumprod))
+    elif "original_inference_steps" in known:  # LCM, TCD: a subset of the steps they were distilled from
+        scheduler.set_timesteps(steps, original_inference_steps=max(steps, scheduler.config.original_inference_steps))
+    else:
+        scheduler.set_timesteps(steps)
+    if hasattr(scheduler, "set_begin_index"):
+        # Otherwise the first index is searched by timestep, and rounded timesteps may repeat: Beta schedules
+        # of 32 steps and more then start at the wrong place and run off the end.
+        scheduler.set_begin_index(0)
+    return scheduler
+
+
+def noise_levels(scheduler: Any) -> list[float]:
+    """sigma = sqrt(1 - a) / sqrt(a) of the latents at every network call, the noisiest first.
+
+    Correct at the first call of each solver step; second calls (Heun, DPM2, DPM++ SDE) carry their step's neighbours.
+    """
+    calls = len(scheduler.timesteps)
+    if hasattr(scheduler, "sigmas"):
+        return [float(s) for s in scheduler.sigmas[:calls]]
+    kept = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()
+    return [float(s) for s in ((1 - kept) / kept).sqrt()]
+
+
+def explicit_timesteps(schedule: str, steps: int, alphas_cumprod: torch.Tensor) -> list[int]:
+    """Timesteps of the schedules that diffusers has no flag for, from the noisiest down, without repeats at 10 steps.
+
+    Simple: every n-th training step, as in ComfyUI's and A1111's `simple_scheduler`.
+    """
+    count = len(alphas_cumprod)
+    if schedule == "Simple":
+        return [count - 1 - int(i * count / steps) for i in range(steps)]
+    kept = alphas_cumprod.double().numpy()
+    trained = np.log(np.sqrt((1 - kept) / kept))
+    places = np.linspace(0, len(_AYS_SIGMAS) - 1, steps) if steps > 1 else np.zeros(1)
+    if steps == len(_AYS_SIGMAS) - 1:
+        places = np.arange(steps)  # the published ten, whose last interval ends in the clean picture
+    wanted = np.interp(places, np.arange(len(_AYS_SIGMAS)), np.log(_AYS_SIGMAS))
+    return [int(t) for t in np.interp(wanted, trained, np.arange(count)).round()]
+
+
+def step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
+    """Keyword arguments for `scheduler.step`: the generator where noise is drawn from it."""
+    takes = inspect.signature(scheduler.step).parameters
+    return {"generator": generator} if "generator" in takes else {}

@@ -63,8 +63,8 @@ def _size(request: Request, info: ModelInfo) -> None:
     for side, field in ((width, "width"), (height, "height")):
         if side % multiple or side < 8 * multiple:
             fit = "{}x{}".format(*fitting_size(width, height, multiple))
-            why = f"is not a multiple of {multiple} pixels" if side % multiple else f"is below {8 * multiple} pixels a side"
-            raise BadRequest(f"{width}x{height} {why}, which {info.name} needs: try {fit}.", field)
+            need = f"not a multiple of {multiple} pixels" if side % multiple else f"below {8 * multiple} pixels a side"
+            raise BadRequest(f"{width}x{height} is {need}, which {info.name} needs: try {fit}.", field)
     needed = width * height * DECODE_BYTES_PER_PIXEL
     free = psutil.virtual_memory().available
     if needed > free:

@@ -41,7 +41,7 @@ def conditioned(network: Network, text: Tensor) -> Predictor:
 
 
 def guided(network: Network, text: Tensor, negative: Tensor, scale: float) -> Predictor:
-    """Classifier-free guidance: away from `negative`, towards `text`, `scale` times as far. Two evaluations in one pass.
+    """Classifier-free guidance: away from `negative`, towards `text`, `scale` times as far. Two evaluations, one pass.
 
     scale 1 is the prompt alone and costs one evaluation.
     Source: Ho & Salimans 2022, arXiv:2207.12598, in the form w = scale of Imagen, as in diffusers.

@@ -80,8 +80,8 @@ class Engine:
                     break
                 seen = estimate
                 pictures = _decode(show, seen.x0) if show else ()
-            yield Step(index, request.steps, seen.timestep, seen.sigma, time.perf_counter() - began, network.evaluations,
-                       _array(seen.x_t), _array(seen.x0), pictures)
+            yield Step(index, request.steps, seen.timestep, seen.sigma, time.perf_counter() - began,
+                       network.evaluations, _array(seen.x_t), _array(seen.x0), pictures)
         stopped = estimate is None
         latents = torch.cat([lane.x for lane in lanes]) if not stopped else seen.x0 if seen else None
         if latents is None:

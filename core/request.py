@@ -69,7 +69,8 @@ class Request:
         """A Request from loose values (a form, JSON). Raises BadRequest for an unknown field."""
         unknown = [k for k in values if k not in cls.fields()]
         if unknown:
-            raise BadRequest(f"A request has no field {_short(unknown[0])}. {closest(str(unknown[0]), list(cls.fields()))}")
+            raise BadRequest(f"A request has no field {_short(unknown[0])}. "
+                             f"{closest(str(unknown[0]), list(cls.fields()))}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:

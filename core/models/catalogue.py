@@ -46,9 +46,11 @@ class Catalogue:
         self.extra = extra if extra and extra != "storybook" else None
 
     def names(self) -> list[str]:
-        found = sorted(p.parent.name for p in self.models_dir.glob("*/model_index.json"))
-        rest = [self.extra] if self.extra and self.extra not in found else []
-        return ["storybook", *rest, *found]
+        found = self._found()
+        return ["storybook", *([self.extra] if self.extra and self.extra not in found else []), *found]
+
+    def _found(self) -> list[str]:
+        return sorted(p.parent.name for p in self.models_dir.glob("*/model_index.json"))
 
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary per model, for lists; a broken one has an "error" instead of its figures."""
@@ -68,12 +70,10 @@ class Catalogue:
         """Raises ModelError when there is no such model, or it is broken or of an unknown family."""
         if name == "storybook":
             return describe("storybook", STORYBOOK)
-        if name == self.extra:
-            if Path(name).exists() or not _is_hub_id(name):
-                return describe(name, Path(name))
-            return _hub(name)
-        if name in self.names():
+        if name in self._found():
             return describe(name, self.models_dir / name)
+        if name == self.extra:  # only what the person who started the program named: never a path from the page
+            return describe(name, Path(name)) if Path(name).exists() or not _is_hub_id(name) else _hub(name)
         raise ModelError(f"No model named {name[:80]!r}. {closest(name[:80], self.names())}")
 
 

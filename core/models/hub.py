@@ -23,5 +23,5 @@ def fetch(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=_PARTS, ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, httpx.HTTPError) as error:
         reason = type(error).__name__
-        raise ModelError(f"{name} could not be fetched from the hub ({reason}): check the name and the network, or copy "
-                         "the model's folder into the models folder by hand.") from None
+        raise ModelError(f"{name} could not be fetched from the hub ({reason}): check the name and the network, or "
+                         "copy the model's folder into the models folder by hand.") from None

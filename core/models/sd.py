@@ -74,8 +74,8 @@ def load(info: ModelInfo, device: torch.device, precision: str) -> StableDiffusi
                     if info.tiny else None)
             # On a CPU the text encoder stays in float32: it runs once per prompt, and everything hangs on it.
             text_dtype = torch.float32 if device.type == "cpu" else dtype
-            text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=text_dtype, use_safetensors=True,
-                                                         local_files_only=True)
+            text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=text_dtype,
+                                                         use_safetensors=True, local_files_only=True)
             tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         log.exception("loading %s", folder)

@@ -120,7 +120,8 @@ def resolve(sampler: str, schedule: str, steps: int) -> tuple[Sampler, str]:
     SCHEDULES[schedule]
     chosen = entry.automatic if schedule == "Automatic" else schedule
     if chosen not in entry.schedules:
-        raise BadRequest(f"{sampler} has no {chosen} schedule: choose Automatic or {_one_of(entry.schedules)}.", "schedule")
+        raise BadRequest(f"{sampler} has no {chosen} schedule: choose Automatic or {_one_of(entry.schedules)}.",
+                         "schedule")
     if steps < entry.least_steps:
         raise BadRequest(f"{sampler} gives no picture at {steps} step{'s' * (steps > 1)}: take at least "
                          f"{entry.least_steps}.", "steps")

@@ -42,6 +42,11 @@ class Engine:
         self.device = pick_device(device)
         self._model: StableDiffusion | None = None
 
+    @property
+    def precision(self) -> str:
+        """That of the model in memory; before there is one, what "auto" becomes on this device."""
+        return self._model.precision if self._model else pick_precision("auto", self.device)
+
     def load(self, name: str = "storybook", precision: str = "auto") -> StableDiffusion:
         """The model of that name, kept until another is asked for. Raises ModelError, BadRequest, OutOfMemory."""
         info = self.catalogue.get(name)

@@ -1,0 +1,137 @@
+"""Latent Loom's studio: `python app.py`, then open the address it prints."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: no request leaves this machine
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from core.errors import LoomError, StartError  # noqa: E402
+from core.jobs import Jobs, Runner, writable  # noqa: E402
+from core.models.catalogue import Catalogue  # noqa: E402
+from core.presets import load_styles  # noqa: E402
+
+if TYPE_CHECKING:
+    from ui.studio import Studio
+
+WARM_AFTER = 2.0  # seconds from the page's first answer to the heavy imports, so that a browser gets its files first
+
+
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python app.py", description="Latent Loom: a studio for latent diffusion.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=7860, help="default: 7860; 0 takes any free one")
+    parser.add_argument("--model", default="storybook", metavar="storybook|PATH|HUB-ID", help="default: storybook")
+    parser.add_argument("--models-dir", type=Path, default=Path("models"), help="folder of diffusers folders")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder for finished pictures")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument("--auth", metavar="USER:PASS", help="ask for this login; needed for other hosts than this one")
+    return parser.parse_args(arguments)
+
+
+def make_studio(chosen: argparse.Namespace, frames: Path) -> Studio:
+    """Everything the page needs, without a heavy import. Raises LoomError for what cannot work."""
+    catalogue = Catalogue(chosen.models_dir, chosen.model)
+    catalogue.get(chosen.model)
+    writable(chosen.outputs)
+    styles = load_styles()
+
+    def engine() -> Runner:
+        from core.engine import Engine
+
+        return Engine(catalogue, chosen.device)
+
+    from ui.studio import Studio
+
+    return Studio(catalogue, Jobs(engine, chosen.outputs, frames), styles, chosen.model)
+
+
+def check_address(host: str, port: int, auth: str | None) -> None:
+    """Raises StartError for an address that others could reach without a login, or that is taken."""
+    if not 0 <= port <= 65535:
+        raise StartError(f"There is no port {port}: choose from 1 to 65535, or 0 for any free one.")
+    if auth is not None and not all(auth.partition(":")[::2]):
+        raise StartError("--auth wants USER:PASS, both not empty.")
+    if not _is_loopback(host) and not auth:
+        raise StartError(f"{host} can be reached from other machines: add --auth USER:PASS, or leave --host away.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        if os.name == "posix":  # as servers do: a port in TIME_WAIT is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StartError(f"The studio cannot listen on {host}:{port} ({reason}): is it running already? "
+                             f"Else choose another port with --port {port + 1}.") from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def serve(chosen: argparse.Namespace) -> None:
+    """Open the studio and stay until Ctrl+C."""
+    check_address(chosen.host, chosen.port, chosen.auth)
+    with tempfile.TemporaryDirectory(prefix="latent-loom-") as folder:
+        studio = make_studio(chosen, Path(folder) / "frames")
+        try:
+            address, page = launch(studio, chosen.host, chosen.port, chosen.auth)
+            print(f"Running on local URL: {address}", flush=True)
+            warm = threading.Timer(WARM_AFTER, studio.jobs.warm, [chosen.model])
+            warm.daemon = True
+            warm.start()
+            page.block_thread()
+        finally:
+            studio.jobs.close()
+
+
+def launch(studio: Studio, host: str, port: int, auth: str | None = None) -> tuple[str, Any]:
+    """Serve the page from a thread; (address, gr.Blocks), once it answers. Raises StartError."""
+    from ui import shell
+
+    page = shell.build(studio)
+    login = tuple(auth.split(":", 1)) if auth else None
+    try:
+        _, address, _ = page.launch(server_name=host, server_port=port or _free_port(host), auth=login, quiet=True,
+                                    prevent_thread_lock=True, **shell.serving(studio))
+    except OSError as error:
+        if "port" not in str(error):
+            raise
+        raise StartError(f"The port {port} was taken in this very moment: try --port {port + 1}.") from error
+    return address, page
+
+
+def _free_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    chosen = options(arguments)
+    try:
+        serve(chosen)
+    except LoomError as error:
+        print(f"Latent Loom: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""A runner without a network, for tests of the queue and the page."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from core.errors import LoomError
+from core.models.catalogue import STORYBOOK, Catalogue, ModelInfo
+from core.request import Done, Preview, Request, Step
+
+
+class FakeRunner:
+    """Paints a disc that comes out of noise, another colour for every seed. pause: seconds per step.
+
+    A prompt "fail at step K" breaks there with a message for people.
+    """
+
+    device, precision = "cpu", "fp32"
+
+    def __init__(self, pause: float = 0.05):
+        self.pause = pause
+        self.loaded: list[str] = []
+
+    def load(self, name: str) -> None:
+        self.loaded.append(name)
+
+    def generate(self, request: Request, preview: Preview, cancel: threading.Event) -> Iterator[Step | Done]:
+        began = time.perf_counter()
+        latents = np.zeros((request.batch, 4, request.height // 8, request.width // 8), np.float32)
+        pictures: tuple[np.ndarray, ...] = ()
+        for index in range(request.steps):
+            if cancel.is_set():
+                yield Done(pictures, latents, time.perf_counter() - began, 2 * index, index, True, "fp32")
+                return
+            time.sleep(self.pause)
+            if request.prompt == f"fail at step {index + 1}":
+                raise LoomError("The network gave no numbers at this step: try another sampler.")
+            pictures = tuple(picture(request, k, (index + 1) / request.steps) for k in range(request.batch))
+            sigma = 14.6 * (1 - index / request.steps) ** 3
+            yield Step(index, request.steps, 999 * (1 - index / request.steps), sigma, time.perf_counter() - began,
+                       2 * (index + 1), latents, latents, pictures if preview.decoder != "none" else ())
+        yield Done(pictures, latents, time.perf_counter() - began, 2 * request.steps, request.steps, False, "fp32")
+
+
+def picture(request: Request, k: int, part: float) -> np.ndarray:
+    """(H, W, 3) uint8: a disc on a sky, `part` of the way out of noise."""
+    rng = np.random.default_rng(request.seed + k)
+    sky, disc = rng.integers(40, 220, 3), rng.integers(40, 255, 3)
+    y, x = np.mgrid[: request.height, : request.width]
+    fade = (y / request.height)[..., None]
+    clean = sky * (1 - 0.5 * fade) + 30
+    radius = 0.3 * min(request.width, request.height)
+    inside = (x - request.width / 2) ** 2 + (y - request.height / 2) ** 2 < radius**2
+    clean = np.where(inside[..., None], disc, clean)
+    noise = rng.normal(128, 60, (request.height // 8, request.width // 8, 3)).repeat(8, 0).repeat(8, 1)
+    return np.clip(clean * part + noise * (1 - part), 0, 255).astype(np.uint8)
+
+
+class FakeCatalogue(Catalogue):
+    """Storybook by name only: what the page needs of it without its weights."""
+
+    def get(self, name: str) -> ModelInfo:
+        if name == "storybook":
+            return ModelInfo("storybook", str(STORYBOOK), "sd", 256, 256, 8, 77, True, 38.0)
+        return super().get(name)

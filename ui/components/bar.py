@@ -1,0 +1,32 @@
+"""The model bar: native size, device, precision, runs in the queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ui.components.base import Scripted
+from ui.studio import Studio
+
+STARTING = "starting"  # the engine is on its way; the script asks again while this is shown
+
+
+class ModelBar(Scripted):
+    """Value: see `bar_state`. Event `refresh` fires while a queue is shown, and when the page comes back into sight."""
+
+    script = "bar.js"
+    custom_events = ("refresh",)
+    template = '<div class="bar" data-part="bar"></div>'
+
+    def __init__(self, value: dict[str, Any] | None = None, render: bool = True):
+        super().__init__(value or {}, elem_classes=["bar-box"], render=render)
+
+
+def bar_state(studio: Studio, model: str) -> dict[str, Any]:
+    """What the bar shows now. facts: short texts; queue: runs waiting or running, of everybody."""
+    info = studio.info(model)
+    facts = [f"{info.width} × {info.height} px"] if info else ["cannot be read"]
+    if runner := studio.jobs.runner:
+        facts.append(f"{runner.device} · {runner.precision}")
+    elif studio.jobs.warming:
+        facts.append(STARTING)
+    return {"facts": facts, "queue": studio.jobs.queue_length(), "model": model}

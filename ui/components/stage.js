@@ -1,0 +1,381 @@
+// The stage. A state of ui/stream.py comes in, whole each time; pictures are fetched once and scrubbed from memory.
+
+const { Frames } = await import(new URL(`frames.js${new URL(import.meta.url).search}`, import.meta.url));
+
+const OWN = "latent-loom.runs"; // this tab's runs (sessionStorage): where a reload comes back to
+const LAST = "latent-loom.last"; // this browser's last run (localStorage): what a new tab may fetch
+const DWELL = 45; // ms that each frame stays at least, so that none is skipped
+const HURRY = 18; // ms when more than HURRY_ABOVE frames are waiting
+const HURRY_ABOVE = 8;
+const SILENCE = 20000; // ms without news of a run that is not over, after which the stage asks again
+const SLOT = 44; // px of a filmstrip slot, at least
+const ACTIVE = ["waiting", "running"];
+
+const sleep = (ms) => new Promise((go) => setTimeout(go, ms));
+
+export function mount({ element, props, trigger, watch }) {
+  const part = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e]));
+  let state = { job: "", state: "empty", steps: [], examples: [], results: [] };
+  let frames = new Frames("");
+  let shown = 0; // step on the stage, counted from 1; 0: none
+  let picture = 0; // of the batch
+  let following = true; // the newest frame, until the person scrubs back
+  let advancing = false;
+  let playing = 0; // a token: every start and stop of the film makes a new one
+  let silence = 0;
+
+  const taken = () => state.steps.length;
+  const over = () => !ACTIVE.includes(state.state) && state.state !== "empty";
+  const reach = () => (frames.address ? taken() : 0); // steps that can be shown
+  const finalAt = () => (over() && state.results.length ? Math.max(taken(), 1) : 0); // where the result stands
+
+  // -- what comes in
+
+  function receive(next) {
+    if (!next || !next.state) return;
+    if (next.state === "empty") {
+      if (state.job) forget(state.job);
+      state = { steps: [], results: [], examples: [], ...next };
+      paint();
+      return;
+    }
+    const fresh = next.job !== state.job;
+    if (!fresh && next.version < state.version) return;
+    state = next;
+    if (fresh) begin();
+    remember();
+    clearTimeout(silence);
+    if (!over()) silence = setTimeout(attach, SILENCE);
+    for (let step = 1; step <= reach(); step += 1) frames.step(step, picture);
+    if (over()) state.results.forEach((address) => frames.load(address));
+    paint();
+    advance();
+  }
+
+  function begin() {
+    frames = new Frames(state.frames);
+    shown = 0;
+    picture = Math.min(picture, state.batch - 1);
+    following = true;
+    pause();
+    const old = part.picture.querySelector("img");
+    if (old) { // stays as a shadow until the first frame comes
+      old.className = "ghost";
+      old.alt = "";
+      old.setAttribute("aria-hidden", "true");
+    }
+    part.stop.disabled = false;
+    part.stop.lastElementChild.textContent = "Stop";
+    buildStrip();
+    buildThumbs();
+  }
+
+  async function advance() {
+    if (advancing) return;
+    advancing = true;
+    const job = state.job;
+    while (state.job === job && following && shown < reach()) {
+      const next = shown + 1;
+      await frames.step(next, picture);
+      if (state.job !== job || !following) break;
+      await show(next);
+      await sleep(reach() - shown > HURRY_ABOVE ? HURRY : DWELL);
+    }
+    advancing = false;
+    if (state.job !== job) advance();
+    else if (following && finalAt()) show(finalAt());
+  }
+
+  // -- the picture
+
+  async function show(step) {
+    const job = state.job;
+    shown = step;
+    const last = finalAt() && step >= finalAt();
+    const done = last && state.state === "done";
+    const image = last ? await frames.load(state.results[picture]) : await frames.step(step, picture);
+    if (job !== state.job || shown !== step) return; // somebody scrubbed on meanwhile
+    if (image) {
+      const name = done ? "Picture, finished" : `Picture, step ${step} of ${state.total}`;
+      image.className = "";
+      image.removeAttribute("aria-hidden");
+      image.alt = state.batch > 1 ? `${name} (${picture + 1} of ${state.batch})` : name;
+      if (part.picture.firstElementChild !== image) part.picture.replaceChildren(image);
+    }
+    paint();
+  }
+
+  function scrub(step) {
+    const end = Math.max(reach(), finalAt());
+    if (!end) return;
+    const to = Math.min(Math.max(step, 1), end);
+    following = to === end;
+    part.step.value = String(to);
+    show(to);
+  }
+
+  async function play() {
+    const token = ++playing;
+    part.play.setAttribute("aria-label", "Pause");
+    part.play.classList.add("on");
+    const end = () => Math.max(reach(), finalAt());
+    if (shown >= end()) await show(1);
+    following = false;
+    const pace = Math.min(Math.max(3000 / end(), 50), 250);
+    while (playing === token && shown < end()) {
+      await sleep(pace);
+      if (playing === token) await show(shown + 1);
+    }
+    if (playing === token) {
+      following = shown >= end();
+      pause();
+    }
+  }
+
+  function pause() {
+    playing += 1;
+    part.play.setAttribute("aria-label", "Play");
+    part.play.classList.remove("on");
+  }
+
+  // -- painting what stands around it
+
+  function paint() {
+    const { state: kind } = state;
+    part.stage.dataset.state = kind;
+    paintWords();
+    part.status.textContent = status();
+    const active = ACTIVE.includes(kind);
+    part.stop.hidden = !active;
+    part.save.hidden = !(over() && state.results.length);
+    if (!part.save.hidden) {
+      part.save.href = new URL(state.results[picture], document.baseURI).href;
+      part.save.download = state.names[picture];
+    }
+    part.copy.hidden = part.reuse.hidden = !state.job;
+    const stopped = kind === "stopped" && taken() ? ` · stopped after step ${taken()}` : "";
+    const spent = over() && state.seconds ? ` · ${seconds(state.seconds)}, ${state.evaluations} evaluations` : "";
+    part.meta.textContent = state.job ? state.line + stopped + spent : "Seed and settings of each run stand here.";
+    const end = Math.max(reach(), finalAt());
+    part.step.disabled = part.play.disabled = end < 2;
+    if (state.job) part.step.max = String(Math.max(state.total, 2));
+    part.step.value = String(shown || 1);
+    const way = (Number(part.step.value) - 1) / (Number(part.step.max) - 1);
+    part.step.style.setProperty("--part", `${100 * way}%`);
+    part.step.setAttribute("aria-valuetext", shown ? caption(shown) : "no step yet");
+    paintStrip();
+    paintThumbs();
+  }
+
+  function status() {
+    if (state.state === "empty") return "Every step will stand here, to look back at.";
+    if (state.state === "waiting") return state.ahead ? `${runs(state.ahead)} before this one` : "Starting";
+    if (!taken()) return over() ? "" : state.loading ? "Loading the model" : "Starting";
+    const more = state.behind.length ? ` · ${runs(state.behind.length)} after this` : "";
+    if (!over()) {
+      const left = state.left === null ? "" : ` · ${seconds(state.left)} left`;
+      if (following) return `${caption(taken())}${left}${more}`;
+      return `${caption(shown)}  (running: ${taken()} of ${state.total}${left})`;
+    }
+    if (state.state === "done" && shown >= finalAt()) return `Finished in ${seconds(state.seconds)}${more}`;
+    if (state.state === "stopped" && shown >= finalAt()) return `Stopped after step ${taken()} of ${state.total}${more}`;
+    return shown ? caption(shown) : "";
+  }
+
+  function caption(step) {
+    const [sigma] = state.steps[Math.min(step, taken()) - 1] || [0];
+    return `Step ${step} of ${state.total} · sigma ${sigma < 10 ? sigma.toFixed(2) : sigma.toFixed(1)}`;
+  }
+
+  function paintWords() {
+    const lines = [];
+    const nothing = !shown && !reach();
+    if (state.state === "empty") {
+      lines.push(tag("h2", "Type a prompt, press Generate, and watch every step."));
+      if (state.error) lines.push(tag("p", state.error));
+      lines.push(tag("p", "Or begin with one of these:", "hint"), examples());
+      if (!state.error && read(localStorage, LAST)) lines.push(button("Show the last run", "linkish", fetchLast));
+    } else if (state.state === "failed") lines.push(tag("p", state.error, "failure"));
+    else if (nothing && state.state === "stopped") lines.push(tag("p", "Stopped before the first step."));
+    else if (nothing && over() && !state.results.length) lines.push(tag("p", "No picture came of this run."));
+    else if (!frames.address && !over()) lines.push(tag("p", `${status() || "Working"} (previews are off)`, "wait"));
+    else if (nothing && !over()) lines.push(tag("p", `${status()} …`, "wait"));
+    const key = lines.map((line) => line.textContent).join("\n");
+    if (part.words.dataset.key === key) return;
+    part.words.dataset.key = key;
+    part.words.classList.toggle("low", !nothing);
+    part.words.replaceChildren(...lines);
+  }
+
+  function examples() {
+    const list = tag("div", "", "examples");
+    for (const prompt of state.examples || []) list.append(button(prompt, "example", () => trigger("example", { prompt })));
+    return list;
+  }
+
+  function buildStrip() {
+    const room = part.strip.clientWidth || 600;
+    const slots = Math.max(1, Math.min(state.total || 20, Math.floor(room / SLOT)));
+    const total = state.total || 20;
+    part.strip.replaceChildren();
+    for (let k = 0; k < slots; k += 1) {
+      const slot = tag("div", "", "slot");
+      slot.dataset.step = String(slots === 1 ? total : 1 + Math.round((k * (total - 1)) / (slots - 1)));
+      slot.addEventListener("click", () => scrub(Number(slot.dataset.step)));
+      part.strip.append(slot);
+    }
+  }
+
+  function paintStrip() {
+    const slots = [...part.strip.children];
+    const now = slots.filter((slot) => Number(slot.dataset.step) <= Math.max(shown, 1)).at(-1);
+    for (const slot of slots) {
+      const step = Number(slot.dataset.step);
+      slot.classList.toggle("now", slot === now && shown > 0);
+      const key = `${state.job}/${picture}`;
+      if (step <= reach() && slot.dataset.key !== key) {
+        slot.dataset.key = key;
+        frames.step(step, picture).then((image) => {
+          if (image && slot.dataset.key === key) slot.replaceChildren(copyOf(image));
+        });
+      }
+    }
+  }
+
+  function buildThumbs() {
+    part.thumbs.replaceChildren();
+    if (!(state.batch > 1)) return;
+    for (let k = 0; k < state.batch; k += 1) {
+      const thumb = button("", "thumb", () => {
+        picture = k;
+        for (let step = 1; step <= reach(); step += 1) frames.step(step, k);
+        show(shown || reach());
+      });
+      thumb.setAttribute("aria-label", `Show picture ${k + 1} of ${state.batch}, seed ${state.seed + k}`);
+      part.thumbs.append(thumb);
+    }
+  }
+
+  function paintThumbs() {
+    [...part.thumbs.children].forEach(async (thumb, k) => {
+      thumb.setAttribute("aria-pressed", String(k === picture));
+      const last = finalAt() && shown >= finalAt();
+      const key = last ? state.results[k] : String(shown);
+      if (!shown || thumb.dataset.key === key) return;
+      thumb.dataset.key = key;
+      const image = last ? await frames.load(key) : await frames.step(shown, k);
+      if (image && thumb.dataset.key === key) thumb.replaceChildren(copyOf(image));
+    });
+  }
+
+  // -- a reload, another tab
+
+  function remember() {
+    write(sessionStorage, OWN, [state.job, ...state.behind]);
+    write(localStorage, LAST, [state.job]);
+  }
+
+  function forget(job) {
+    for (const store of [sessionStorage, localStorage]) {
+      const key = store === localStorage ? LAST : OWN;
+      if ((read(store, key) || []).includes(job)) store.removeItem(key);
+    }
+  }
+
+  function attach() {
+    const jobs = read(sessionStorage, OWN);
+    if (jobs) trigger("attach", { jobs });
+  }
+
+  function fetchLast() {
+    trigger("attach", { jobs: read(localStorage, LAST) });
+  }
+
+  // -- what people do
+
+  part.stop.addEventListener("click", () => {
+    part.stop.disabled = true;
+    part.stop.lastElementChild.textContent = "Stopping";
+    trigger("stop", { job: state.job });
+  });
+  part.reuse.addEventListener("click", () => trigger("reuse", { seed: state.seed + picture }));
+  part.copy.addEventListener("click", async () => {
+    await copyText(state.text);
+    part.copy.lastElementChild.textContent = "Copied";
+    setTimeout(() => { part.copy.lastElementChild.textContent = "Copy settings"; }, 1500);
+  });
+  part.step.addEventListener("input", () => { pause(); scrub(Number(part.step.value)); });
+  part.play.addEventListener("click", () => (part.play.classList.contains("on") ? pause() : play()));
+  part.stage.addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (by === undefined || event.target === part.step || event.ctrlKey || event.altKey || event.metaKey) return;
+    event.preventDefault();
+    pause();
+    scrub((shown || 1) + by);
+  });
+  new ResizeObserver(() => { buildStrip(); paintStrip(); }).observe(part.strip);
+
+  watch("value", () => receive(props.value));
+  receive(props.value);
+  buildStrip();
+  attach();
+}
+
+function seconds(value) {
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} s`;
+}
+
+function runs(count) {
+  return count === 1 ? "1 run" : `${count} runs`;
+}
+
+function tag(name, text, kind) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  if (kind) made.className = kind;
+  return made;
+}
+
+function button(text, kind, act) {
+  const made = tag("button", text, kind);
+  made.type = "button";
+  made.addEventListener("click", act);
+  return made;
+}
+
+function copyOf(image) {
+  const canvas = document.createElement("canvas");
+  const scale = 96 / Math.min(image.naturalWidth, image.naturalHeight);
+  canvas.width = Math.round(image.naturalWidth * scale);
+  canvas.height = Math.round(image.naturalHeight * scale);
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  return canvas;
+}
+
+async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch { // no clipboard on a page without https
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+}
+
+function read(store, key) {
+  try {
+    const value = JSON.parse(store.getItem(key));
+    return Array.isArray(value) && value.length && value.every((v) => typeof v === "string" && v) ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+function write(store, key, value) {
+  try {
+    store.setItem(key, JSON.stringify(value));
+  } catch { /* private windows may refuse: then a reload starts anew */ }
+}

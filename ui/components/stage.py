@@ -1,0 +1,59 @@
+"""The stage: the growing picture, its filmstrip and scrubber, and what came of the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ui.components.base import Scripted
+
+_ICONS = {
+    "play": '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M8 5.5v13l10.5-6.5z" class="solid"/></svg>',
+    "stop": '<svg viewBox="0 0 24 24" aria-hidden="true"><rect x="7" y="7" width="10" height="10" rx="2"'
+            ' class="solid"/></svg>',
+    "save": '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M12 4v11m0 0-4-4m4 4 4-4M5 19h14"/></svg>',
+    "copy": '<svg viewBox="0 0 24 24" aria-hidden="true"><rect x="9" y="9" width="10" height="10" rx="2"/>'
+            '<path d="M15 6V5H5v10h1"/></svg>',
+    "seed": '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M5 12a7 7 0 0 1 12-5l2 2m0-5v5h-5M19 12a7 7 0 0 1'
+            '-12 5l-2-2m0 5v-5h5"/></svg>',
+}
+
+_TEMPLATE = f"""
+<section class="stage" data-part="stage" tabindex="0" aria-label="Stage" data-state="empty">
+  <div class="mat" data-part="mat">
+    <div class="mat-picture" data-part="picture"></div>
+    <div class="mat-words" data-part="words" role="status"></div>
+  </div>
+  <div class="thumbs" data-part="thumbs" role="group" aria-label="Pictures of this run"></div>
+  <div class="stage-row status-row">
+    <p class="status" data-part="status"></p>
+    <div class="stage-actions">
+      <button type="button" class="quiet stop" data-part="stop" hidden>{_ICONS["stop"]}<span>Stop</span></button>
+      <a class="quiet save" data-part="save" hidden>{_ICONS["save"]}<span>Download</span></a>
+    </div>
+  </div>
+  <div class="scrub">
+    <button type="button" class="quiet play" data-part="play" aria-label="Play" disabled>{_ICONS["play"]}</button>
+    <div class="film">
+      <div class="strip" data-part="strip" aria-hidden="true"></div>
+      <input type="range" data-part="step" aria-label="Step" min="1" max="20" value="1" step="1" disabled>
+    </div>
+  </div>
+  <div class="stage-row meta-row">
+    <p class="meta" data-part="meta"></p>
+    <div class="stage-actions">
+      <button type="button" class="quiet" data-part="copy" hidden>{_ICONS["copy"]}<span>Copy settings</span></button>
+      <button type="button" class="quiet" data-part="reuse" hidden>{_ICONS["seed"]}<span>Reuse seed</span></button>
+    </div>
+  </div>
+</section>"""
+
+
+class Stage(Scripted):
+    """Value: a state of `ui.stream`. Events: stop {job}, attach {jobs}, example {prompt}, reuse {seed}."""
+
+    script = "stage.js"
+    template = _TEMPLATE
+    custom_events = ("stop", "attach", "example", "reuse")
+
+    def __init__(self, value: dict[str, Any] | None = None, render: bool = True):
+        super().__init__(value, elem_classes=["stage-box"], render=render)

@@ -1,0 +1,97 @@
+"""The endpoints for gradio_client: keyword arguments bear the names of Request's fields.
+
+No `from __future__ import annotations` here: gradio reads an endpoint's return types from the annotations themselves.
+"""
+
+import dataclasses
+from typing import Any
+
+import gradio as gr
+
+from core.errors import LoomError
+from core.request import Preview, Request
+from core.samplers import SAMPLERS
+from ui.components.base import file_url
+from ui.stream import settings_line
+from ui.studio import Studio
+
+_DEFAULT = Request()
+MODEL_STEPS = 20  # steps at which /samplers tells the number of network calls
+
+
+def add(studio: Studio) -> None:
+    """Register /txt2img, /models and /samplers in the current gr.Blocks. Sizes default to the chosen model's own."""
+    info = studio.info(studio.model)
+    native_width, native_height = (info.width, info.height) if info else (_DEFAULT.width, _DEFAULT.height)
+
+    async def txt2img(
+        prompt: str = _DEFAULT.prompt, negative_prompt: str = _DEFAULT.negative_prompt, model: str = studio.model,
+        sampler: str = _DEFAULT.sampler, schedule: str = _DEFAULT.schedule, steps: int = _DEFAULT.steps,
+        guidance: float = _DEFAULT.guidance, seed: int = _DEFAULT.seed, width: int = native_width,
+        height: int = native_height, batch: int = _DEFAULT.batch, precision: str = _DEFAULT.precision,
+        preview: str = "none",
+    ) -> tuple[list[gr.FileData], dict]:
+        values = dict(prompt=prompt, negative_prompt=negative_prompt, model=model, sampler=sampler, schedule=schedule,
+                      steps=steps, guidance=guidance, seed=seed, width=width, height=height, batch=batch,
+                      precision=precision)
+        return await txt2img_answer(studio, values, preview)
+
+    gr.api(txt2img, api_name="txt2img", concurrency_limit=None, api_description=(
+        "Makes pictures. Returns their PNG files, with metadata, and an object: seed, settings, request, evaluations, "
+        "seconds, stopped."))
+
+    def models() -> list[dict]:
+        return model_list(studio)
+
+    def samplers() -> list[dict]:
+        return sampler_list()
+
+    gr.api(models, api_name="models", concurrency_limit=None,
+           api_description="The models that are here: name, family, native size in pixels, size on disk.")
+    gr.api(samplers, api_name="samplers", concurrency_limit=None, api_description=(
+        "The samplers: label, words, schedules each accepts, network calls at 20 steps."))
+
+
+async def txt2img_answer(studio: Studio, values: dict[str, Any], preview: str) -> tuple[list[dict], dict]:
+    """Run a request to its end. Raises gr.Error with the one line that says what is wrong."""
+    try:
+        request = Request.parse(values)
+        decoder = Preview(preview)
+        notes = studio.check(request)
+        job = studio.jobs.submit(request, decoder)
+        try:
+            async for _ in studio.jobs.watch(job):
+                pass
+        finally:  # nobody is left to want it when the client is gone
+            studio.jobs.stop(job.id)
+        if job.error:
+            raise job.error
+    except LoomError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+    files = [{"path": str(path.resolve()), "url": None, "orig_name": path.name, "mime_type": "image/png",
+              "meta": {"_type": "gradio.FileData"}} for path in job.results]
+    info = {"seed": request.seed, "settings": settings_line(request), "request": request.to_dict(),
+            "evaluations": job.steps[-1].evaluations if job.steps else 0, "seconds": round(job.seconds, 3),
+            "stopped": job.state == "stopped", "notes": [note.text for note in notes],
+            "urls": [file_url(path) for path in job.results]}
+    return files, info
+
+
+def model_list(studio: Studio) -> list[dict]:
+    """The catalogue; a model that cannot be read is named with its error."""
+    found = []
+    for name in studio.catalogue.names():
+        try:
+            info = dataclasses.asdict(studio.catalogue.get(name))
+            info.pop("path")
+            found.append({**info, "megabytes": round(info["megabytes"], 1)})
+        except LoomError as error:
+            found.append({"name": name, "error": str(error)})
+    return found
+
+
+def sampler_list() -> list[dict]:
+    """Every sampler with what it accepts and what it costs."""
+    return [{"name": sampler.label, "words": sampler.words, "schedules": ["Automatic", *sampler.schedules],
+             "automatic": sampler.automatic, "stochastic": sampler.stochastic, "least_steps": sampler.least_steps,
+             "network_calls_at_20_steps": sampler.network_calls(MODEL_STEPS)} for sampler in SAMPLERS.values()]

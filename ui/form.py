@@ -1,0 +1,109 @@
+"""The form: loose values as people leave them <-> Request. No component here repairs what was typed."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from core.models.catalogue import ModelInfo
+from core.presets import Style
+from core.request import MAX_BATCH, MAX_SEED, Preview, Request
+from core.samplers import SAMPLERS, SCHEDULES
+
+NO_STYLE = "None"
+CUSTOM = "Custom"
+MORE = ("schedule", "guidance", "seed", "batch", "width", "height", "precision", "preview")  # folded away at first
+PREVIEWS = [("Full decoder, every step", "vae"), ("Small decoder, every step", "tiny"),
+            ("Linear, every step", "linear"), ("Off", "none")]
+PRECISIONS = [("Automatic", "auto"), ("32 bit", "fp32"), ("bfloat16", "bf16"), ("float16", "fp16")]
+
+_NUMBER = re.compile(r"[+-]?(\d{1,400}(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+
+Values = Mapping[str, Any]
+
+
+def number(typed: object) -> Any:
+    """What was typed, as a number; as it is when it is none, so that Request can say what is wrong."""
+    if not isinstance(typed, str):
+        return typed
+    text = typed.strip()
+    if not _NUMBER.fullmatch(text):
+        return text
+    return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
+
+
+def to_request(values: Values, style: Style | None = None) -> Request:
+    """The Request that a form asks for; a random seed is drawn here. Raises BadRequest with the field's name."""
+    prompt, negative = values["prompt"] or "", values["negative_prompt"] or ""
+    if style:
+        Request(prompt=prompt, negative_prompt=negative)  # the style must not hide what is wrong with the typed text
+        prompt, negative = style.apply(prompt, negative)
+    seed = values["seed"]
+    return Request(
+        prompt=prompt, negative_prompt=negative, model=values["model"] or "", sampler=values["sampler"] or "",
+        schedule=values["schedule"] or "", precision=values["precision"] or "",
+        seed=draw_seed() if seed["random"] else number(seed["seed"]),
+        **{name: number(values[name]) for name in ("steps", "guidance", "width", "height", "batch")},
+    )
+
+
+def to_preview(values: Values) -> Preview:
+    return Preview(values["preview"] or "")
+
+
+def from_request(request: Request, preview: Preview | None = None) -> dict[str, Any]:
+    """The values of a form that asks for exactly this request."""
+    return {
+        "prompt": request.prompt, "negative_prompt": request.negative_prompt, "style": NO_STYLE,
+        "model": request.model, "sampler": request.sampler, "schedule": request.schedule,
+        "steps": str(request.steps), "guidance": f"{request.guidance:g}",
+        "seed": {"random": False, "seed": str(request.seed)},
+        "size": size_name(str(request.width), str(request.height)),
+        "width": str(request.width), "height": str(request.height), "batch": str(request.batch),
+        "precision": request.precision, "preview": (preview or Preview()).decoder,
+    }
+
+
+def draw_seed() -> int:
+    """A new seed that leaves room for a batch after it."""
+    return secrets.randbelow(MAX_SEED - MAX_BATCH)
+
+
+def size_name(width: str, height: str) -> str:
+    return f"{width}x{height}"
+
+
+def sizes(info: ModelInfo | None) -> list[tuple[str, str]]:
+    """(label, value) of the sizes offered for a model: its own, one wider, one taller, and Custom."""
+    if info is None:
+        return [("Custom", CUSTOM)]
+    width, height, multiple = info.width, info.height, info.multiple
+    long, tall = (round(side * 1.5 / multiple) * multiple for side in (width, height))
+    offered = [(width, height), (long, height), (width, tall)]
+    return [*((f"{w} × {h}", size_name(str(w), str(h))) for w, h in offered), ("Custom", CUSTOM)]
+
+
+def schedules(sampler: str | None) -> list[tuple[str, str]]:
+    """(label, value) of the schedules a sampler accepts; all of them for a sampler nobody knows."""
+    entry = SAMPLERS[sampler] if sampler in SAMPLERS else None
+    if entry is None:
+        return [(name, name) for name in SCHEDULES]
+    return [(f"Automatic ({entry.automatic})", "Automatic"), *((name, name) for name in entry.schedules)]
+
+
+def hints(values: Values, style: Style | None = None) -> dict[str, str]:
+    """A line of help beside a field, where nothing more urgent stands."""
+    found = {}
+    if values["sampler"] in SAMPLERS:
+        found["sampler"] = _sentence(SAMPLERS[values["sampler"]].words)
+    if values["schedule"] in SCHEDULES and values["schedule"] != "Automatic":
+        found["schedule"] = _sentence(SCHEDULES[values["schedule"]])
+    if style:
+        found["style"] = _sentence(style.words)
+    return found
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:] + "." if words else ""

@@ -1,0 +1,38 @@
+"""What every part of the page needs of the rest of the house."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.checks import Note, check
+from core.errors import LoomError
+from core.jobs import Jobs
+from core.models.catalogue import Catalogue, ModelInfo
+from core.presets import Style
+from core.registry import Registry
+from core.request import Request
+
+
+@dataclass(frozen=True)
+class Studio:
+    """model: the one chosen when the page opens. One Studio serves every page and endpoint."""
+
+    catalogue: Catalogue
+    jobs: Jobs
+    styles: Registry[Style]
+    model: str = "storybook"
+
+    def info(self, name: str) -> ModelInfo | None:
+        """The model's description, or None when it cannot be read (its error shows when it is used)."""
+        try:
+            return self.catalogue.get(name)
+        except LoomError:
+            return None
+
+    def check(self, request: Request) -> list[Note]:
+        """Notes on a request that can be done. Raises BadRequest or ModelError for one that cannot."""
+        return check(request, self.catalogue.get(request.model))
+
+    def styles_for(self, model: str) -> list[Style]:
+        info = self.info(model)
+        return [style for style in self.styles.values() if style.storybook or not (info and info.is_storybook)]

@@ -75,7 +75,7 @@ def from_text(text: str) -> dict[str, Any]:
 
 
 def save_png(picture: np.ndarray, path: Path, request: Request, stopped_after: int | None = None) -> None:
-    """Write (H, W, 3) uint8 as PNG with both texts, aside first, then renamed. stopped_after: steps of a stopped run."""
+    """Write (H, W, 3) uint8 as PNG with both texts, aside first, then renamed. stopped_after: steps, if stopped."""
     own: dict[str, Any] = {"version": __version__, "request": request.to_dict()}
     text = to_text(request)
     if stopped_after is not None:

@@ -71,7 +71,7 @@ def explicit_timesteps(schedule: str, steps: int, alphas_cumprod: torch.Tensor) 
         return [count - 1 - int(i * count / steps) for i in range(steps)]
     kept = alphas_cumprod.double().numpy()
     trained = np.log(np.sqrt((1 - kept) / kept))
-    places = np.linspace(0, len(_AYS_SIGMAS) - 1, steps) if steps > 1 else np.zeros(1)
+    places: np.ndarray = np.linspace(0, len(_AYS_SIGMAS) - 1, steps) if steps > 1 else np.zeros(1)
     if steps == len(_AYS_SIGMAS) - 1:
         places = np.arange(steps)  # the published ten, whose last interval ends in the clean picture
     wanted = np.interp(places, np.arange(len(_AYS_SIGMAS)), np.log(_AYS_SIGMAS))

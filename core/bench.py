@@ -1,0 +1,248 @@
+"""`python -m core bench`: how this studio compares, measured side by side in one run.
+
+Machines are noisy, so every ratio is the median over rounds in which both sides take turns; an absolute time says
+little beyond the machine and the hour it was taken on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core import samplers
+from core.engine import Engine
+from core.jobs import Jobs
+from core.models.catalogue import Catalogue
+from core.request import Done, Preview, Request
+from core.samplers.build import build
+
+PROMPT = "a red sofa in a living room"
+STEPS = 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured figure. goal: what it should stay at or below, None when it is only reported."""
+
+    name: str
+    value: float
+    unit: str
+    goal: float | None = None
+    spread: tuple[float, float] | None = None  # smallest and largest round of a ratio
+
+    @property
+    def met(self) -> bool | None:
+        return None if self.goal is None else self.value <= self.goal
+
+
+@dataclass(eq=False)
+class Bench:
+    """What the parts share: one engine, one request, the number of rounds."""
+
+    engine: Engine
+    request: Request
+    rounds: int
+
+    def ratios(self, base: Callable[[], Any], others: dict[str, Callable[[], Any]]) -> dict[str, Row]:
+        """Each of `others` / `base`, taking turns; one round first for warming up."""
+        taken: dict[str, list[float]] = {name: [] for name in others}
+        for turn in range(self.rounds + 1):
+            reference = _seconds(base)
+            for name, run in others.items():
+                ratio = _seconds(run) / reference
+                if turn:
+                    taken[name].append(ratio)
+        return {name: Row(name, statistics.median(r), "ratio", spread=(min(r), max(r))) for name, r in taken.items()}
+
+    def generate(self, preview: str = "none") -> Done:
+        *_, done = self.engine.generate(self.request, Preview(preview))
+        assert isinstance(done, Done)
+        return done
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def loop_overhead(bench: Bench) -> Iterator[Row]:
+    """This engine without preview / a bare loop of network, scheduler and one decode."""
+    row = bench.ratios(lambda: bare_loop(bench.engine, bench.request), {"engine": bench.generate})["engine"]
+    yield _named(row, "engine without preview / bare loop", 1.03)
+
+
+@torch.inference_mode()
+def bare_loop(engine: Engine, request: Request) -> torch.Tensor:
+    """The least that makes the same picture: prompts encoded, guided steps, one decode."""
+    model = engine.load(request.model, request.precision)
+    entry, schedule = samplers.resolve(request.sampler, request.schedule, request.steps)
+    scheduler = build(entry, schedule, request.steps, model.training, request.seed)
+    text = torch.cat([model.encode_prompt(request.negative_prompt), model.encode_prompt(request.prompt)])
+    generator = torch.Generator("cpu").manual_seed(request.seed)
+    x = torch.randn(model.latent_shape(request.width, request.height), generator=generator)
+    x = x.to(model.device) * scheduler.init_noise_sigma
+    for t in scheduler.timesteps:
+        scaled = scheduler.scale_model_input(x, t)
+        away, towards = model.predict(torch.cat([scaled, scaled]), t, text).chunk(2)
+        x = scheduler.step(away + request.guidance * (towards - away), t, x, return_dict=False)[0]
+    return model.decode(x)
+
+
+def against_diffusers(bench: Bench) -> Iterator[Row]:
+    """This engine / diffusers' StableDiffusionPipeline as its documentation sets it up, same work."""
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(bench.engine.catalogue.get(bench.request.model).path)
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
+    pipe = pipe.to(bench.engine.device)
+    pipe.set_progress_bar_config(disable=True)
+    r = bench.request
+
+    def theirs() -> Any:
+        return pipe(r.prompt, negative_prompt=r.negative_prompt, num_inference_steps=r.steps, width=r.width,
+                    height=r.height, guidance_scale=r.guidance,
+                    generator=torch.Generator("cpu").manual_seed(r.seed)).images[0]
+
+    yield _named(bench.ratios(theirs, {"engine": bench.generate})["engine"],
+                 "engine / diffusers StableDiffusionPipeline", 0.8)
+
+
+def preview_cost(bench: Bench) -> Iterator[Row]:
+    """Every step decoded / no preview, for each decoder the model has."""
+    goals = {"linear": 1.02, "tiny": 1.10, "vae": None}
+    if bench.engine.load(bench.request.model, bench.request.precision).tiny is None:
+        del goals["tiny"]
+    rows = bench.ratios(bench.generate, {name: lambda name=name: bench.generate(name) for name in goals})
+    for name, goal in goals.items():
+        yield _named(rows[name], f"preview {name} at every step / no preview", goal)
+
+
+def speed(bench: Bench) -> Iterator[Row]:
+    """Plain times on this machine, for orientation."""
+    model = bench.engine.load(bench.request.model, bench.request.precision)
+    done = bench.generate("vae")
+    yield Row(f"{STEPS} steps, every one decoded by the full VAE", done.seconds, "s")
+    latents = torch.from_numpy(done.latents)
+    with torch.inference_mode():
+        yield Row("one full VAE decode", statistics.median(_seconds(lambda: model.decode(latents)) for _ in range(5)),
+                  "s")
+
+
+def first_preview(bench: Bench) -> Iterator[Row]:
+    """From the click (a job submitted, model loaded) to the first preview on disk, through the queue."""
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = Jobs(lambda: bench.engine, Path(folder) / "outputs", Path(folder) / "frames")
+        with contextlib.closing(jobs):
+            waits = []
+            for _ in range(3):
+                began = time.perf_counter()
+                job = jobs.submit(bench.request)
+                while not job.steps and not job.over:
+                    time.sleep(0.001)
+                waits.append(time.perf_counter() - began)
+                jobs.wait(job)
+    yield Row("click to first preview", statistics.median(waits), "s")
+
+
+def peak_memory(bench: Bench) -> Iterator[Row]:
+    """Of a whole process that makes one picture: python -m core generate."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = ("import resource, sys; from core.__main__ import main; status = main(sys.argv[1:]); "
+                  "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(status)")
+        models = str(bench.engine.catalogue.models_dir)
+        options = {"--out": f"{folder}/a.png", "--model": bench.request.model, "--models-dir": models,
+                   "--device": bench.engine.device.type}
+        result = subprocess.run([sys.executable, "-c", script, "generate", PROMPT, *sum(options.items(), ())],
+                                capture_output=True, text=True, check=True)
+    unit = 1 if platform.system() == "Darwin" else 1024  # ru_maxrss is bytes there, kilobytes elsewhere
+    yield Row("peak memory of one picture, whole process", int(result.stdout.split()[-1]) * unit / 2**20, "MiB")
+    if bench.engine.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        bench.generate("vae")
+        yield Row("peak GPU memory of one picture", torch.cuda.max_memory_allocated() / 2**20, "MiB")
+
+
+def page_start(bench: Bench) -> Iterator[Row]:
+    """From `python app.py` to a page that answers."""
+    app = Path(__file__).parent.parent / "app.py"
+    waits = []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as folder:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            began = time.perf_counter()
+            server = subprocess.Popen([sys.executable, str(app), "--port", str(port), "--outputs", folder],
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+            try:
+                while server.poll() is None:
+                    with contextlib.suppress(OSError):
+                        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read()
+                        waits.append(time.perf_counter() - began)
+                        break
+                    time.sleep(0.02)
+            finally:
+                server.terminate()
+                server.wait(timeout=30)
+    if not waits:
+        raise RuntimeError("app.py ended before its page answered: run it by hand to see why")
+    yield Row("python app.py to the page", statistics.median(waits), "s", goal=4)
+
+
+PARTS: tuple[Callable[[Bench], Iterator[Row]], ...] = (
+    loop_overhead, against_diffusers, preview_cost, speed, first_preview, peak_memory, page_start)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure and print. options: see `python -m core bench --help`."""
+    catalogue = Catalogue(options.models_dir, extra=options.model)
+    engine = Engine(catalogue, options.device)
+    info = catalogue.get(options.model)
+    request = Request(prompt=PROMPT, model=options.model, steps=STEPS, width=info.width, height=info.height, seed=1)
+    bench = Bench(engine, request, max(1, options.rounds))
+    model = engine.load(request.model)
+    about = {"model": request.model, "size": f"{info.width}x{info.height}", "steps": STEPS,
+             "device": str(engine.device), "precision": model.precision, "threads": torch.get_num_threads(),
+             "rounds": bench.rounds, "torch": torch.__version__}
+    rows = []
+    if not options.json:
+        print(", ".join(f"{k} {v}" for k, v in about.items()))
+    for part in PARTS:
+        if options.only and options.only not in part.__name__:
+            continue
+        for row in part(bench):
+            rows.append(row)
+            if not options.json:
+                print(_line(row), flush=True)
+    if options.json:
+        print(json.dumps({"about": about, "rows": [asdict(row) | {"met": row.met} for row in rows]}, indent=1))
+
+
+def _named(row: Row, name: str, goal: float | None) -> Row:
+    return Row(name, row.value, row.unit, goal, row.spread)
+
+
+def _line(row: Row) -> str:
+    number = f"{row.value:9.3f} {row.unit:5}"
+    spread = f" [{row.spread[0]:.3f} .. {row.spread[1]:.3f}]" if row.spread else ""
+    goal = "" if row.goal is None else f"  goal <= {row.goal:g}: {'met' if row.met else 'not met'}"
+    return f"{row.name:55} {number}{spread}{goal}"

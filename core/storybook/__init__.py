@@ -1,0 +1,7 @@
+"""Storybook: the embedded latent diffusion model, its world, its training and its evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).parent / "weights"  # a diffusers folder, plus preview/, scorer/ and judge/

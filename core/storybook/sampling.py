@@ -1,0 +1,128 @@
+"""Plain samplers for sample sheets and evaluation: DDIM, guidance, and regions in their smallest form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from core.storybook import networks as n
+from core.storybook.tokens import encode
+
+Predictor = Callable[[Tensor, int], Tensor]  # (latents (B, 4, h, w), timestep) -> model output of the same shape
+
+
+class Parts(NamedTuple):
+    """What makes pictures from prompts."""
+
+    tokenizer: CLIPTokenizer
+    text: CLIPTextModel
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+
+
+def embed(parts: Parts, prompts: Sequence[str]) -> Tensor:
+    """(B, TEXT_LENGTH, TEXT_WIDTH) as StableDiffusionPipeline computes it."""
+    ids = encode(parts.tokenizer, list(prompts)).to(parts.unet.device)
+    return parts.text(ids).last_hidden_state
+
+
+def guided(parts: Parts, prompts: Sequence[str], guidance: float) -> Predictor:
+    """Classifier-free guidance (arXiv:2207.12598) of a batch of prompts against the empty prompt."""
+    words = torch.cat([embed(parts, [""] * len(prompts)), embed(parts, prompts)])
+
+    def predict(x: Tensor, t: int) -> Tensor:
+        with n.autocast(x.device):
+            empty, asked = parts.unet(torch.cat([x, x]), t, words).sample.float().chunk(2)
+        return empty + guidance * (asked - empty)
+
+    return predict
+
+
+def noise_of(seeds: Sequence[int], side: int) -> Tensor:
+    """(B, 4, side, side): each picture's noise from its own seed, whatever the batch."""
+    return torch.cat([torch.randn(1, 4, side, side, generator=torch.Generator("cpu").manual_seed(s)) for s in seeds])
+
+
+@torch.no_grad()
+def ddim(predict: Predictor, x: Tensor, steps: int) -> Tensor:
+    """Deterministic DDIM (arXiv:2010.02502) with diffusers' scheduler -> clean latents."""
+    scheduler = n.make_scheduler()
+    scheduler.set_timesteps(steps)
+    for t in scheduler.timesteps.tolist():
+        x = scheduler.step(predict(x, t), t, x).prev_sample
+    return x
+
+
+@torch.no_grad()
+def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Scaled latents (B, 4, h, w) -> (B, 8h, 8w, 3) uint8."""
+    with n.autocast(latents.device):
+        pictures = torch.cat([vae.decode(part / vae.config.scaling_factor).sample.float() for part in latents.split(8)])
+    return pictures.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu()
+
+
+@torch.no_grad()
+def make_pictures(
+    parts: Parts, prompts: Sequence[str], seeds: Sequence[int], side: int = 32, steps: int = 20, guidance: float = 5.0
+) -> Tensor:
+    """Prompts -> (B, 8 side, 8 side, 3) uint8 on the CPU."""
+    x = noise_of(seeds, side).to(parts.unet.device)
+    return decode(parts.vae, ddim(guided(parts, prompts, guidance), x, steps))
+
+
+class Box(NamedTuple):
+    """A region: its prompt and its place, shares of the picture's side."""
+
+    prompt: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@torch.no_grad()
+def make_layout(
+    parts: Parts,
+    background: str,
+    boxes: Sequence[Box],
+    seed: int,
+    side: int = 32,
+    steps: int = 20,
+    guidance: float = 5.0,
+    bootstrap: float = 0.2,
+) -> Tensor:
+    """One picture with a prompt per box -> (8 side, 8 side, 3) uint8.
+
+    One shared latent; every prompt predicts the whole of it; after guidance the outputs are fused by the boxes' weights
+    (MultiDiffusion, arXiv:2302.08113, eq. 5). In the first `bootstrap` share of the steps each box sees a constant
+    colour outside of itself, noised to the step (ibid., section 4.2).
+    """
+    masks = torch.zeros(len(boxes) + 1, 1, side, side)
+    for i, box in enumerate(boxes):
+        x0, y0, x1, y1 = (round(edge * side) for edge in box[1:])
+        masks[i + 1, :, y0:y1, x0:x1] = 1
+    weights = masks / masks.sum(0, keepdim=True).clamp_min(1)
+    weights[0] = 1 - weights[1:].sum(0)
+    predict = guided(parts, [background, *(box.prompt for box in boxes)], guidance)
+    generator = torch.Generator("cpu").manual_seed(seed + 1)
+    colours = torch.rand(20, 3, 1, 1, generator=generator).mul(2).sub(1).expand(20, 3, 64, 64)
+    constant = parts.vae.encode(colours.contiguous()).latent_dist.mean[:, :, 4:5, 4:5] * parts.vae.config.scaling_factor
+    scheduler = n.make_scheduler()
+    scheduler.set_timesteps(steps)
+    x = noise_of([seed], side)
+    for i, t in enumerate(scheduler.timesteps.tolist()):
+        seen = x.repeat(len(boxes) + 1, 1, 1, 1)
+        if i < bootstrap * steps:
+            for k in range(1, len(boxes) + 1):
+                pick = constant[int(torch.randint(20, (), generator=generator))].expand(4, side, side)[None]
+                fresh = torch.randn(x.shape, generator=generator)
+                outside = scheduler.add_noise(pick, fresh, torch.tensor([t]))
+                seen[k] = (masks[k] * x + (1 - masks[k]) * outside)[0]
+        fused = (weights * predict(seen, t)).sum(0, keepdim=True)
+        x = scheduler.step(fused, t, x).prev_sample
+    return decode(parts.vae, x)[0]

@@ -1,0 +1,175 @@
+"""The diffusion stage: v prediction on cached latents, first on small canvases, then at full size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPTextModel
+
+from core.storybook import networks as n
+from core.storybook.loop import Batch, fit
+from core.storybook.progress import load_checkpoint
+from core.storybook.sampling import Parts, make_pictures
+from core.storybook.tokens import encode, make_tokenizer
+from core.storybook.train_autoencoder import encode_shards
+from core.storybook.train_text import load_latents
+from core.storybook.vocabulary import THINGS, examples
+
+RATES = {128: 1e-3, 256: 5e-4}
+TEXT_SHARE = 0.3  # of the U-Net's learning rate for the text tower
+GAMMA = 5.0  # min-SNR weighting, arXiv:2303.09556
+LABEL_WEIGHT = 0.1
+JUNK_SHARE = 0.05  # of captions get a word the model cannot know, so that unknown words do no harm
+SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe qui ro su ta ve wi xo yu za sh tr bl".split()
+
+
+class Guide(nn.Module):
+    """Tells from the U-Net's inner features which thing is in which cell; only there to teach, thrown away after.
+
+    Supervising inner features speeds diffusion training up (the idea of REPA, arXiv:2410.06940); here the renderer's
+    own labels take the place of another network's features.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.GroupNorm(16, width), nn.SiLU(), nn.Conv2d(width, len(THINGS) + 1, 1))
+        self.features: dict[int, Tensor] = {}  # thread -> the last output it saw
+
+    def watch(self, block: nn.Module) -> None:
+        import threading
+
+        block.register_forward_hook(lambda _m, _i, output: self.features.__setitem__(threading.get_ident(), output))
+
+    def loss(self, labels: Tensor) -> Tensor:
+        """labels: (B, 32, 32) of 0 (nothing) or 1 + thing."""
+        import threading
+
+        guess = self.head(self.features.pop(threading.get_ident())).float()
+        wanted = F.one_hot(labels.long(), len(THINGS) + 1).permute(0, 3, 1, 2).float()
+        return F.cross_entropy(guess, F.avg_pool2d(wanted, labels.shape[-1] // guess.shape[-1]))
+
+
+def add_junk(captions: list[str], generator: torch.Generator) -> list[str]:
+    """Captions, some with an invented word at a random place."""
+    result = []
+    for caption in captions:
+        if float(torch.rand((), generator=generator)) < JUNK_SHARE:
+            picks = torch.randint(len(SYLLABLES), (3,), generator=generator).tolist()
+            word, parts = "".join(SYLLABLES[i] for i in picks), caption.split()
+            parts.insert(int(torch.randint(len(parts) + 1, (), generator=generator)), word)
+            caption = " ".join(parts)
+        result.append(caption)
+    return result
+
+
+def diffusion_stage(
+    folder: Path,
+    minutes: float,
+    device: torch.device,
+    size: int,
+    batch: int = 0,
+    rate: float = 0.0,
+    steps: int | None = None,
+    shards: int | None = None,
+) -> None:
+    """Trains on scenes of `size` pixels and writes folder/unet and folder/text_encoder (the EMA).
+
+    At 128 pixels it starts from the text stage; at 256 from the networks of the 128-pixel run.
+    """
+    latents, captions, labels = load_latents(encode_shards(folder, size, device, shards))
+    tokenizer = make_tokenizer()
+    ids = encode(tokenizer, add_junk(captions, torch.Generator("cpu").manual_seed(2)))
+    torch.manual_seed(2)
+    unet = n.make_unet().to(device, memory_format=torch.channels_last)
+    if device.type == "cpu":
+        unet.set_attn_processor(AttnProcessor())  # plain matmul: its backward is far cheaper there
+    text = CLIPTextModel.from_pretrained(folder / "text").to(device)
+    guide = Guide(unet.config.block_out_channels[-1]).to(device)
+    guide.watch(unet.up_blocks[0])
+    modules: dict[str, nn.Module] = {"unet": unet, "text": text, "guide": guide}
+    alphas = n.make_scheduler().alphas_cumprod.to(device)
+    batch = batch or ((32 if size == 128 else 16) if device.type == "cpu" else 512)
+    rate = rate or RATES[size]
+
+    def start() -> None:
+        before = load_checkpoint(folder / "diffusion128.pt") if size == 256 else None
+        if before:
+            for name, module in modules.items():
+                module.load_state_dict(before["ema"][name])
+
+    def draw(generator: torch.Generator) -> Batch:
+        chosen = torch.randint(len(latents), (batch,), generator=generator)
+        x0 = latents[chosen].float()
+        noise = torch.randn(x0.shape, generator=generator)
+        t = torch.randint(1000, (batch,), generator=generator)
+        return {"x0": x0, "noise": noise, "t": t, "ids": ids[chosen], "labels": labels[chosen]}
+
+    def loss_of(part: Batch) -> tuple[Tensor, dict[str, float]]:
+        held = {name: rows.to(device) for name, rows in part.items()}
+        alpha = alphas[held["t"]][:, None, None, None]
+        x0, noise = held["x0"], held["noise"]
+        noisy = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
+        v = alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
+        with n.autocast(device):
+            words = text(held["ids"]).last_hidden_state
+            guess = unet(noisy.contiguous(memory_format=torch.channels_last), held["t"], words).sample.float()
+            naming = guide.loss(held["labels"])
+        snr = alpha / (1 - alpha)
+        weight = snr.clamp(max=GAMMA) / (snr + 1) * 2
+        error = (guess - v).square()
+        loss = (weight * error).mean()
+        return loss + LABEL_WEIGHT * naming, {"v": error.mean().item(), "naming": naming.item()}
+
+    vae = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval()
+    prompts = [
+        *examples(),
+        "a red sofa",
+        "a green ball",
+        "a white cat on a plain blue background",
+        "a blue car on a city street",
+        "a yellow star at the top left",
+        "a pink house on a meadow",
+        "a black dog on the right",
+        "a tree",
+    ]
+
+    def sheet(ema: dict[str, nn.Module], samples: int) -> None:
+        parts = Parts(tokenizer, ema["text"], ema["unet"], vae)  # type: ignore[arg-type]
+        pictures = make_pictures(parts, prompts, range(len(prompts)), size // n.SCALE)
+        save_grid(pictures, folder / f"sheet-diffusion{size}.png", 6)
+
+    rates = {"unet": rate, "text": TEXT_SHARE * rate, "guide": rate}
+    ema, _ = fit(
+        f"diffusion{size}",
+        folder / f"diffusion{size}.pt",
+        modules,
+        rates,
+        draw,
+        loss_of,
+        batch=batch,
+        minutes=minutes,
+        steps=steps,
+        workers=n.workers(device),
+        sheet=sheet,
+        start=start,
+        device=device,
+    )
+    save_networks(ema["unet"], ema["text"], folder)  # type: ignore[arg-type]
+
+
+def save_networks(unet: UNet2DConditionModel, text: CLIPTextModel, folder: Path) -> None:
+    """Writes folder/unet and folder/text_encoder."""
+    unet.save_pretrained(folder / "unet")
+    text.save_pretrained(folder / "text_encoder")
+
+
+def save_grid(pictures: Tensor, path: Path, columns: int, quality: int = 88) -> None:
+    """(B, H, W, 3) uint8 as one picture of `columns` columns."""
+    rows = [torch.cat(list(part), 1) for part in pictures.split(columns) if len(part) == columns]
+    Image.fromarray(torch.cat(rows, 0).numpy()).save(path, quality=quality)

@@ -1,0 +1,54 @@
+"""The preview stage: a tiny autoencoder on the autoencoder's own scaled latents (what TAESD is to Stable Diffusion)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from core.storybook import networks as n
+from core.storybook.loop import Batch, fit
+from core.storybook.train_autoencoder import CROP, draw_crops, load_pool, picture_loss
+
+RATE = 2e-3
+
+
+def preview_stage(folder: Path, minutes: float, device: torch.device, batch: int = 0, steps: int | None = None) -> None:
+    """Trains on latents of 64-pixel crops and writes folder/preview (diffusers' AutoencoderTiny)."""
+    vae = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval().requires_grad_(False)
+    torch.manual_seed(4)
+    tiny = n.make_preview().to(device, memory_format=torch.channels_last)
+    pool, batch = load_pool(folder), batch or (8 if device.type == "cpu" else 128)
+    scale = float(vae.config.scaling_factor)
+
+    def draw(generator: torch.Generator) -> Batch:
+        noise = torch.randn(batch, 4, CROP // n.SCALE, CROP // n.SCALE, generator=generator)
+        return {"crops": draw_crops(pool, batch, generator), "noise": noise}
+
+    def loss_of(part: Batch) -> tuple[Tensor, dict[str, float]]:
+        pictures = n.to_unit(part["crops"].to(device))
+        with n.autocast(device):
+            with torch.no_grad():
+                latents = vae.quant_conv(vae.encoder(pictures))[:, :4].float() * scale
+            made = tiny.decoder(latents + 0.05 * part["noise"].to(device)).float()
+            guess = tiny.encoder(pictures).float()
+        loss = picture_loss(made, pictures) + 0.2 * F.mse_loss(guess, latents)
+        return loss, {"l1": (made - pictures).abs().mean().item()}
+
+    ema, _ = fit(
+        "preview",
+        folder / "preview.pt",
+        {"tiny": tiny},
+        {"tiny": RATE},
+        draw,
+        loss_of,
+        batch=batch,
+        minutes=minutes,
+        steps=steps,
+        workers=n.workers(device),
+        device=device,
+    )
+    ema["tiny"].save_pretrained(folder / "preview")  # type: ignore[operator]

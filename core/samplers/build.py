@@ -50,15 +50,23 @@ def build(entry: Sampler, schedule: str, steps: int, training: Mapping[str, Any]
 
 
 def noise_levels(scheduler: Any) -> list[float]:
-    """sigma = sqrt(1 - a) / sqrt(a) of the latents at every network call, the noisiest first.
-
-    Correct at the first call of each solver step; second calls (Heun, DPM2, DPM++ SDE) carry their step's neighbours.
-    """
+    """sigma = sqrt(1 - a) / sqrt(a) of the latents at every network call."""
     calls = len(scheduler.timesteps)
     if hasattr(scheduler, "sigmas"):
-        return [float(s) for s in scheduler.sigmas[:calls]]
+        sigmas = [float(s) for s in scheduler.sigmas[:calls]]
+        if isinstance(scheduler, diffusers.DPMSolverSDEScheduler):  # its second call lies midway in log sigma
+            sigmas[1::2] = [(a * b) ** 0.5 for a, b in zip(sigmas[0::2], sigmas[1::2], strict=False)]
+        elif hasattr(scheduler, "sigmas_interpol"):  # the second call of DPM2 and DPM2 a, kept at other indices
+            start = 0 if isinstance(scheduler, diffusers.KDPM2AncestralDiscreteScheduler) else 1
+            sigmas[1::2] = [float(s) for s in scheduler.sigmas_interpol[start:start + calls - 1:2]]
+        return sigmas
     kept = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()
     return [float(s) for s in ((1 - kept) / kept).sqrt()]
+
+
+def solver_scale(scheduler: Any, sigma: float) -> float:
+    """The solver's latents / what the network sees. Sigma-space solvers (Euler) keep x0 + sigma noise unscaled."""
+    return (1 + sigma**2) ** 0.5 if float(scheduler.init_noise_sigma) > 1 else 1.0
 
 
 def explicit_timesteps(schedule: str, steps: int, alphas_cumprod: torch.Tensor) -> list[int]:

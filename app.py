@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import signal
 import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +86,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def serve(chosen: argparse.Namespace) -> None:
-    """Open the studio and stay until Ctrl+C."""
+    """Open the studio and stay until Ctrl+C, or until the system asks it to end."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     check_address(chosen.host, chosen.port, chosen.auth)
     with tempfile.TemporaryDirectory(prefix="latent-loom-") as folder:
         studio = make_studio(chosen, Path(folder) / "frames")
@@ -94,7 +97,11 @@ def serve(chosen: argparse.Namespace) -> None:
             warm = threading.Timer(WARM_AFTER, studio.jobs.warm, [chosen.model])
             warm.daemon = True
             warm.start()
-            page.block_thread()
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            print("Closing: runs stop, what they reached is kept.", flush=True)
+            page.close(verbose=False)
         finally:
             studio.jobs.close()
 

@@ -8,7 +8,7 @@ import psutil
 
 from core import samplers
 from core.errors import BadRequest
-from core.layout import layout_of
+from core.layout import layout_of, views_of
 from core.models.catalogue import ModelInfo
 from core.request import MAX_SIDE, Request
 from core.storybook import vocabulary
@@ -35,6 +35,7 @@ def check(request: Request, info: ModelInfo) -> list[Note]:
     notes = [Note("prompt", _unconditional(request))] if not request.prompt.strip() else []
     if warning := samplers.verdict(request.sampler, request.schedule, request.steps):
         notes.append(Note("sampler", warning))
+    views_of(request, info)
     notes += _region_notes(request, info)
     if info.is_storybook:
         notes += [Note("prompt", text) for text in unknown_words(request.prompt)]

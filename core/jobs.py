@@ -209,7 +209,7 @@ class Jobs:
             while self._waiting:
                 self._change(self._waiting.popleft(), state="stopped")
             self._lock.notify_all()
-        self._worker.join(timeout=30)
+        self._worker.join(timeout=30 if self._running else 3)  # a model on its way may be left alone
         shutil.rmtree(self.frames, ignore_errors=True)
 
     # -- the worker

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core import samplers
+from core.errors import BadRequest
 from core.masks import coverage, painted
 from core.models.catalogue import ModelInfo
 from core.request import Region, Request
@@ -63,11 +64,16 @@ def views_of(request: Request, info: ModelInfo) -> list[View]:
     """The windows of a panorama, of the model's own size; one view of everything where there is none.
 
     Every cell lies in at least one window, at any size: the last window ends at the edge.
+    Raises BadRequest for a stride that is no multiple of a latent cell, or leaves gaps.
     """
     height, width = request.height // info.multiple, request.width // info.multiple
     if request.panorama == "off":
         return [View(tuple(range(height)), tuple(range(width)))]
-    stride = max(1, request.stride // info.multiple)
+    side = min(info.width, info.height)
+    if request.stride % info.multiple or request.stride > side:
+        raise BadRequest(f"A stride of {request.stride} pixels does not fit windows of {info.width}x{info.height}: "
+                         f"take a multiple of {info.multiple}, at most {side}.", "stride")
+    stride = request.stride // info.multiple
     rows = _spans(height, info.height // info.multiple, stride, wrap=False)
     columns = _spans(width, info.width // info.multiple, stride, wrap=request.wrap)
     return [View(r, c) for r in rows for c in columns]

@@ -52,7 +52,7 @@ def add(studio: Studio) -> None:
         "The samplers: label, words, schedules each accepts, network calls at 20 steps."))
 
 
-async def txt2img_answer(studio: Studio, values: dict[str, Any], preview: str) -> tuple[list[dict], dict]:
+async def txt2img_answer(studio: Studio, values: dict[str, Any], preview: str) -> tuple[Any, dict]:
     """Run a request to its end. Raises gr.Error with the one line that says what is wrong."""
     try:
         request = Request.parse(values)

@@ -87,9 +87,9 @@ def sizes(info: ModelInfo | None) -> list[tuple[str, str]]:
 
 def schedules(sampler: str | None) -> list[tuple[str, str]]:
     """(label, value) of the schedules a sampler accepts; all of them for a sampler nobody knows."""
-    entry = SAMPLERS[sampler] if sampler in SAMPLERS else None
-    if entry is None:
+    if sampler is None or sampler not in SAMPLERS:
         return [(name, name) for name in SCHEDULES]
+    entry = SAMPLERS[sampler]
     return [(f"Automatic ({entry.automatic})", "Automatic"), *((name, name) for name in entry.schedules)]
 
 

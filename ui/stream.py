@@ -45,7 +45,7 @@ def state_of(job: Job, jobs: Jobs, behind: Sequence[str] = ()) -> State:
     request = job.request
     return {
         "job": job.id, "version": job.version, "state": job.state, "behind": list(behind),
-        "ahead": jobs.position(job), "loading": job.loading, "total": job.total,
+        "ahead": jobs.position(job), "total": job.total,
         "width": request.width, "height": request.height, "batch": request.batch,
         "frames": file_url(job.frames_dir) if job.preview.decoder != "none" else "",
         "steps": steps, "left": None if left is None else round(left, 2),
@@ -69,6 +69,7 @@ class Desk:
         self.jobs = jobs
         self._pages: OrderedDict[str, list[Job]] = OrderedDict()
         self._turn: dict[str, int] = {}
+        self._lost: set[str] = set()
 
     def add(self, page: str, job: Job) -> None:
         runs = self._pages.setdefault(page, [])
@@ -79,12 +80,20 @@ class Desk:
             old, _ = self._pages.popitem(last=False)
             self._turn.pop(old, None)
 
-    def attach(self, page: str, identities: Sequence[object]) -> bool:
-        """Let a page follow jobs it knows by name; False when the studio knows none of them."""
+    def attach(self, page: str, identities: Sequence[object]) -> Job | None:
+        """Let a page follow jobs it knows by name; the last of them, or None when the studio knows none."""
         found = [job for job in (self.jobs.get(str(identity)) for identity in list(identities)[:50]) if job]
         for job in found:
             self.add(page, job)
-        return bool(found)
+        if identities and not found:
+            self._lost.add(page)
+        return found[-1] if found else None
+
+    def lost(self, page: str) -> bool:
+        """Whether the page asked for runs that nobody knows (any more). Told once."""
+        known = page not in self._lost
+        self._lost.discard(page)
+        return not known
 
     async def follow(self, page: str) -> AsyncIterator[State]:
         """The page's runs, one after the other, until all are over. A later follower of the same page takes over."""

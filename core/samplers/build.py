@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,18 +51,21 @@ def build(entry: Sampler, schedule: str, steps: int, training: Mapping[str, Any]
 
 
 def noise_levels(scheduler: Any) -> list[float]:
-    """sigma = sqrt(1 - a) / sqrt(a) of the latents at every network call."""
+    """sigma = sqrt(1 - a) / sqrt(a) of the latents at every network call, the noisiest first."""
     calls = len(scheduler.timesteps)
-    if hasattr(scheduler, "sigmas"):
-        sigmas = [float(s) for s in scheduler.sigmas[:calls]]
-        if isinstance(scheduler, diffusers.DPMSolverSDEScheduler):  # its second call lies midway in log sigma
-            sigmas[1::2] = [(a * b) ** 0.5 for a, b in zip(sigmas[0::2], sigmas[1::2], strict=False)]
-        elif hasattr(scheduler, "sigmas_interpol"):  # the second call of DPM2 and DPM2 a, kept at other indices
-            start = 0 if isinstance(scheduler, diffusers.KDPM2AncestralDiscreteScheduler) else 1
-            sigmas[1::2] = [float(s) for s in scheduler.sigmas_interpol[start:start + calls - 1:2]]
-        return sigmas
-    kept = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()
-    return [float(s) for s in ((1 - kept) / kept).sqrt()]
+    if not hasattr(scheduler, "sigmas"):
+        kept = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()
+        return [float(s) for s in ((1 - kept) / kept).sqrt()]
+    levels = [float(s) for s in scheduler.sigmas[:calls]]
+    # Heun asks its second question where the step ends, DPM2 and DPM++ SDE at a point between, kept elsewhere.
+    for second in range(1, calls, 2):
+        if isinstance(scheduler, diffusers.KDPM2DiscreteScheduler):
+            levels[second] = float(scheduler.sigmas_interpol[second])
+        elif isinstance(scheduler, diffusers.KDPM2AncestralDiscreteScheduler):
+            levels[second] = float(scheduler.sigmas_interpol[second - 1])
+        elif isinstance(scheduler, diffusers.DPMSolverSDEScheduler):
+            levels[second] = math.sqrt(levels[second - 1] * float(scheduler.sigmas[second]))  # halfway in log sigma
+    return levels
 
 
 def solver_scale(scheduler: Any, sigma: float) -> float:
@@ -70,7 +74,7 @@ def solver_scale(scheduler: Any, sigma: float) -> float:
 
 
 def explicit_timesteps(schedule: str, steps: int, alphas_cumprod: torch.Tensor) -> list[int]:
-    """Timesteps of the schedules that diffusers has no flag for, from the noisiest down, without repeats at 10 steps.
+    """Timesteps of the schedules that diffusers has no flag for, from the noisiest down, without repeats.
 
     Simple: every n-th training step, as in ComfyUI's and A1111's `simple_scheduler`.
     """
@@ -83,7 +87,10 @@ def explicit_timesteps(schedule: str, steps: int, alphas_cumprod: torch.Tensor) 
     if steps == len(_AYS_SIGMAS) - 1:
         places = np.arange(steps)  # the published ten, whose last interval ends in the clean picture
     wanted = np.interp(places, np.arange(len(_AYS_SIGMAS)), np.log(_AYS_SIGMAS))
-    return [int(t) for t in np.interp(wanted, trained, np.arange(count)).round()]
+    times = [int(t) for t in np.interp(wanted, trained, np.arange(count)).round()]
+    for i in reversed(range(steps - 1)):  # above 73 steps some round to the same one, and solvers divide by zero
+        times[i] = max(times[i], times[i + 1] + 1)
+    return times
 
 
 def step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:

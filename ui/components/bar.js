@@ -4,7 +4,10 @@ const AGAIN = 2000; // ms
 
 export function mount({ element, props, trigger, watch }) {
   const bar = element.querySelector('[data-part="bar"]');
-  let timer = 0;
+  setInterval(() => {
+    const { facts = [], queue = 0 } = props.value || {};
+    if (!document.hidden && (queue || facts.includes("starting"))) trigger("refresh");
+  }, AGAIN);
 
   function fact(text, kind) {
     const span = document.createElement("span");
@@ -18,8 +21,6 @@ export function mount({ element, props, trigger, watch }) {
     const shown = facts.map((text) => fact(text, ""));
     if (queue) shown.push(fact(`${queue} in queue`, "queue"));
     bar.replaceChildren(...shown);
-    clearTimeout(timer);
-    if (queue || facts.includes("starting")) timer = setTimeout(() => trigger("refresh"), AGAIN);
   }
 
   document.addEventListener("visibilitychange", () => {

@@ -25,7 +25,8 @@ class Scripted(gr.HTML):
 
     template: static HTML without values from outside; the script fills it, with textContent only.
     gradio makes a component anew for every update, from its arguments without the value: so `value` is optional in
-    every subclass, and `render` accepted.
+    every subclass, and `render` accepted. Give one its whole value, never gr.skip() or an update: those put
+    {"__type__": "update"} in the place of its props (gradio 6.31, blocks.postprocess_update_dict).
     """
 
     script: ClassVar[str] = ""

@@ -170,7 +170,7 @@ export function mount({ element, props, trigger, watch }) {
   function status() {
     if (state.state === "empty") return "Every step will stand here, to look back at.";
     if (state.state === "waiting") return state.ahead ? `${runs(state.ahead)} before this one` : "Starting";
-    if (!taken()) return over() ? "" : state.loading ? "Loading the model" : "Starting";
+    if (!taken()) return over() ? "" : "Getting ready for the first step";
     const more = state.behind.length ? ` · ${runs(state.behind.length)} after this` : "";
     if (!over()) {
       const left = state.left === null ? "" : ` · ${seconds(state.left)} left`;
@@ -198,7 +198,7 @@ export function mount({ element, props, trigger, watch }) {
     } else if (state.state === "failed") lines.push(tag("p", state.error, "failure"));
     else if (nothing && state.state === "stopped") lines.push(tag("p", "Stopped before the first step."));
     else if (nothing && over() && !state.results.length) lines.push(tag("p", "No picture came of this run."));
-    else if (!frames.address && !over()) lines.push(tag("p", `${status() || "Working"} (previews are off)`, "wait"));
+    else if (!frames.address && !over()) lines.push(tag("p", "Previews are off: the picture comes at the end.", "wait"));
     else if (nothing && !over()) lines.push(tag("p", `${status()} …`, "wait"));
     const key = lines.map((line) => line.textContent).join("\n");
     if (part.words.dataset.key === key) return;
@@ -318,7 +318,9 @@ export function mount({ element, props, trigger, watch }) {
   watch("value", () => receive(props.value));
   receive(props.value);
   buildStrip();
-  attach();
+  const own = read(sessionStorage, OWN);
+  if (own) trigger("restore", { jobs: own });
+  part.stage.dataset.ready = "yes";
 }
 
 function seconds(value) {

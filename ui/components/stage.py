@@ -49,11 +49,11 @@ _TEMPLATE = f"""
 
 
 class Stage(Scripted):
-    """Value: a state of `ui.stream`. Events: stop {job}, attach {jobs}, example {prompt}, reuse {seed}."""
+    """Value: a state of `ui.stream`. Events: stop {job}, attach {jobs}, restore {jobs} (after a reload), example {prompt}, reuse {seed}."""
 
     script = "stage.js"
     template = _TEMPLATE
-    custom_events = ("stop", "attach", "example", "reuse")
+    custom_events = ("stop", "attach", "restore", "example", "reuse")
 
     def __init__(self, value: dict[str, Any] | None = None, render: bool = True):
         super().__init__(value, elem_classes=["stage-box"], render=render)

@@ -2,7 +2,9 @@
 
 export function mount({ element, props, trigger, watch }) {
   const box = element.querySelector('[data-part="kinds"]');
+  const whole = element.querySelector('[data-part="words"]');
   function paint() {
+    whole.hidden = !Object.keys(props.value || {}).length;
     box.replaceChildren(
       ...Object.entries(props.value || {}).map(([kind, words]) => {
         const row = document.createElement("div");

@@ -7,18 +7,18 @@ from ui.components.base import Scripted
 
 
 class Words(Scripted):
-    """Event `pick` carries {"word": str}."""
+    """Value: `kinds()`, or {} for a model whose words are not known. Event `pick` carries {"word": str}."""
 
     script = "words.js"
     custom_events = ("pick",)
     template = """
-<details class="words">
+<details class="words" data-part="words">
   <summary>Words Storybook knows</summary>
   <div data-part="kinds" class="words-kinds"></div>
 </details>"""
 
-    def __init__(self, value: dict[str, list[str]] | None = None, visible: bool = True, render: bool = True) -> None:
-        super().__init__(value or kinds(), visible=visible, elem_classes=["words-box"], render=render)
+    def __init__(self, value: dict[str, list[str]] | None = None, render: bool = True) -> None:
+        super().__init__(value or {}, elem_classes=["words-box"], render=render)
 
 
 def kinds() -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from core.errors import LoomError
 from core.models.catalogue import ModelInfo
@@ -18,7 +19,7 @@ from ui.components.notes import Notes, lines
 from ui.components.number import NumberField
 from ui.components.seed import SeedField
 from ui.components.stage import Stage
-from ui.components.words import Words, append
+from ui.components.words import Words, append, kinds
 from ui.stream import Desk, empty
 from ui.studio import Studio
 
@@ -26,6 +27,7 @@ SCOPE = "txt2img"
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 WATCH: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private",
                          "trigger_mode": "multiple"}
+LOST = "The studio was started anew since the last run. Its pictures are in the outputs folder."
 OTHER_EXAMPLES = ["a lighthouse on a cliff at sunset", "a bowl of lemons on a wooden table, morning light",
                   "an old tram in a narrow street, rain"]
 
@@ -58,7 +60,7 @@ class TextToImage:
         self.prompt = gr.Textbox("", label="Prompt", lines=3, max_lines=8, autofocus=True, elem_id="prompt",
                                  placeholder="What should be in the picture?")
         self.notes.place("prompt", steady=True)
-        self.words = Words(visible=bool(info and info.is_storybook))
+        self.words = Words(kinds() if info and info.is_storybook else {})
 
     def _settings(self) -> None:
         studio, start = self.studio, self.start
@@ -105,9 +107,9 @@ class TextToImage:
     # -- what happens when
 
     def _wire(self) -> None:
-        inputs = set(self.fields.values())
-        shown = [self.stage, self.bar]
-        marks = [self.notes, self.more]
+        inputs: set[Block] = set(self.fields.values())
+        marks = [self.notes, self.seed, self.more]
+        follow: dict[str, Any] = {"fn": self.follow, "inputs": [self.model], "outputs": [self.stage, self.bar], **WATCH}
         for field in (self.prompt, self.negative, self.sampler, self.schedule, self.style, self.steps, self.guidance,
                       self.seed, self.batch, self.width, self.height, self.preview, self.precision):
             field.input(self.review, inputs, [self.notes], trigger_mode="always_last", **QUICK)
@@ -122,10 +124,11 @@ class TextToImage:
                           f": '{form.CUSTOM}'")
         self.model.input(self.change_model, inputs, [self.size, self.width, self.height, self.style, self.words,
                                                      self.about, self.card, self.notes, self.bar], **QUICK)
-        self.generate.click(self.run, inputs, [*shown, self.seed, *marks], **WATCH)
+        self.generate.click(self.submit, inputs, marks, trigger_mode="multiple", **QUICK).then(**follow)
         self.stage.example(self.take_example, None, [self.prompt], **QUICK).then(
-            self.run, inputs, [*shown, self.seed, *marks], **WATCH)
-        self.stage.attach(self.attach, [self.model], shown, **WATCH)
+            self.submit, inputs, marks, **QUICK).then(**follow)
+        self.stage.attach(self.attach, None, None, **QUICK).then(**follow)
+        self.stage.restore(self.restore, inputs, list(self.fields.values()), **QUICK).then(**follow)
         self.stage.stop(self.stop, None, None, trigger_mode="multiple", **QUICK)
         self.stage.reuse(self.reuse, None, [self.seed], **QUICK)
         self.words.pick(self.pick, [self.prompt], [self.prompt], **QUICK).then(
@@ -151,49 +154,46 @@ class TextToImage:
             error = problem
         return lines(notes, error, form.hints(values, style))
 
-    async def run(self, data: dict[Any, Any], request: gr.Request) -> AsyncIterator[Any]:
-        """Queue what the form asks for, then follow this page's runs."""
+    def submit(self, data: dict[Any, Any], request: gr.Request) -> tuple[Any, Any, Any]:
+        """Queue what the form asks for: the lines beside the fields, the seed drawn, and More, open if need be."""
         values = self._values(data)
-        style = None
+        style, folded = None, gr.skip()
         try:
             style = self._style(values)
             preview, wanted = form.to_preview(values), form.to_request(values, style)
             notes = self.studio.check(wanted)
             job = self.studio.jobs.submit(wanted, preview, owner=page_of(request))
         except LoomError as error:
-            folded = gr.Accordion(open=True) if error.field in form.MORE else gr.skip()
-            yield gr.skip(), gr.skip(), gr.skip(), lines((), error, form.hints(values, style)), folded
-            return
+            if error.field in form.MORE:
+                folded = gr.Accordion(open=True)
+            return lines((), error, form.hints(values, style)), values["seed"], folded
         self.desk.add(page_of(request), job)
-        marks = lines(notes, None, form.hints(values, style))
         seed = {"random": values["seed"]["random"], "seed": str(wanted.seed)}
-        first = True
-        async for state, bar in self._follow(page_of(request), values["model"]):
-            if first:
-                yield state, bar, seed, marks, gr.skip()
-            else:
-                yield state, bar, gr.skip(), gr.skip(), gr.skip()
-            first = False
+        return lines(notes, None, form.hints(values, style)), seed, folded
 
-    async def attach(self, model: str, event: gr.EventData, request: gr.Request) -> AsyncIterator[Any]:
-        """Back to runs that a page remembers, after a reload or a lost connection."""
-        jobs = event._data.get("jobs") if isinstance(event._data, dict) else None
-        if not self.desk.attach(page_of(request), jobs if isinstance(jobs, list) else []):
-            gone = "The studio was started anew since the last run. Its pictures are in the outputs folder."
-            yield empty(examples(self.studio.info(model)), gone), bar_state(self.studio, model)
-            return
-        async for state, bar in self._follow(page_of(request), model):
-            yield state, bar
-
-    async def _follow(self, page: str, model: str) -> AsyncIterator[tuple[Any, Any]]:
-        before: dict[str, Any] = {}
+    async def follow(self, model: str, request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
+        """What this page's runs show, until all are over."""
+        page = page_of(request)
+        if self.desk.lost(page):
+            yield empty(examples(self.studio.info(model)), LOST), bar_state(self.studio, model)
+        state = None
         async for state in self.desk.follow(page):
-            bar = bar_state(self.studio, model)
-            yield state, gr.skip() if bar == before else bar
-            before = bar
-        bar = bar_state(self.studio, model)
-        if bar != before:
-            yield gr.skip(), bar
+            yield state, bar_state(self.studio, model)
+        if state:  # the run is over, and with it its place in the queue
+            yield state, bar_state(self.studio, model)
+
+    def attach(self, event: gr.EventData, request: gr.Request) -> None:
+        """Let the page follow runs it remembers."""
+        self.desk.attach(page_of(request), _jobs(event))
+
+    def restore(self, data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> list[Any]:
+        """The same after a reload, which emptied the form: it gets the settings of the last of these runs."""
+        values = self._values(data)
+        last = self.desk.attach(page_of(request), _jobs(event))
+        if last and last.request.model == values["model"]:
+            seed = {"random": True, "seed": str(last.request.seed)}
+            values |= {**form.from_request(last.request, last.preview), "seed": seed}
+        return [values[name] for name in self.fields]
 
     def stop(self, event: gr.EventData) -> None:
         self.studio.jobs.stop(str(event._data.get("job", "")))
@@ -227,9 +227,9 @@ class TextToImage:
         style = values["style"] if values["style"] in names else form.NO_STYLE
         notes = self.review({**data, self.style: style})
         size = form.size_name(width, height) if info else form.CUSTOM
-        storybook, card = bool(info and info.is_storybook), model_card(info)
+        card, words = model_card(info), kinds() if info and info.is_storybook else {}
         return (gr.Dropdown(choices=form.sizes(info), value=size), width, height,
-                gr.Dropdown(choices=names, value=style), gr.HTML(visible=storybook), gr.Accordion(visible=bool(card)),
+                gr.Dropdown(choices=names, value=style), words, gr.Accordion(visible=bool(card)),
                 card, notes, bar_state(self.studio, model))
 
     def _styles(self, model: str) -> list[str]:
@@ -239,6 +239,11 @@ class TextToImage:
         info = self.studio.info(self.studio.model)
         start = Request(model=self.studio.model)
         return start.replace(width=info.width, height=info.height) if info else start
+
+
+def _jobs(event: gr.EventData) -> list[Any]:
+    jobs = event._data.get("jobs") if isinstance(event._data, dict) else None
+    return jobs if isinstance(jobs, list) else []
 
 
 def page_of(request: gr.Request) -> str:

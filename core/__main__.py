@@ -51,6 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     add_request_options(generate)
     generate.set_defaults(run=_generate)
 
+    compose = commands.add_parser("compose", help="regions: a prompt per mask, from a layout file")
+    compose.add_argument("layout", type=Path, metavar="LAYOUT.json")
+    compose.add_argument("--out", type=Path, required=True, help="the PNG to write; a batch adds -2, -3, ...")
+    add_request_options(compose)
+    compose.add_argument("--bootstrap", type=_number, help="share of the steps, 0 to 0.5 (default: 0.2)")
+    compose.add_argument("--masks", help="area or paper; default: the layout's, or area")
+    compose.set_defaults(run=_compose)
+
     models = commands.add_parser("models", help="list the models")
     models.add_argument("--models-dir", default="models")
     models.set_defaults(run=_models)
@@ -73,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 def add_request_options(parser: argparse.ArgumentParser) -> None:
     """The options that make a Request, named like its fields."""
     defaults = Request()
-    parser.add_argument("--negative", default="", metavar="TEXT", help="what should not be there")
+    parser.add_argument("--negative", metavar="TEXT", help="what should not be there")
     parser.add_argument("--model", default=defaults.model, help="name, path of a diffusers folder, or hub id")
     parser.add_argument("--models-dir", default="models")
     parser.add_argument("--sampler", default=defaults.sampler)
@@ -82,6 +90,9 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=_number, default=getattr(defaults, name))
     parser.add_argument("--width", type=_number, help="pixels; default: what the model was trained at")
     parser.add_argument("--height", type=_number)
+    parser.add_argument("--panorama", help="smooth or uniform: windows over a canvas larger than the model's own size")
+    parser.add_argument("--stride", type=_number, help="pixels from window to window; default: 128")
+    parser.add_argument("--wrap", action="store_true", default=None, help="join right edge and left: 360 degrees")
     parser.add_argument("--precision", default=defaults.precision, help=", ".join(PRECISIONS))
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--preview", default="vae", help=", ".join(DECODERS) + " (with --frames)")
@@ -89,14 +100,21 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stop-after", type=int, metavar="K", help="stop after K steps and keep what there is")
 
 
-def read_request(options: argparse.Namespace, catalogue: Catalogue) -> Request:
-    """The Request the options describe, at the model's own size unless one is given."""
+_ASIDE = ("panorama", "stride", "wrap", "bootstrap", "masks", "width", "height")  # options that are None unless given
+
+
+def read_request(options: argparse.Namespace, catalogue: Catalogue, layout: dict[str, Any] | None = None) -> Request:
+    """The Request the options describe, at the model's own size unless one is given. Options win over the layout."""
     info = catalogue.get(options.model)
-    return Request(prompt=options.prompt, negative_prompt=options.negative, model=options.model,
-                   sampler=options.sampler, schedule=options.schedule, steps=options.steps,
-                   guidance=options.guidance, seed=options.seed, batch=options.batch, precision=options.precision,
-                   width=info.width if options.width is None else options.width,
-                   height=info.height if options.height is None else options.height)
+    values: dict[str, Any] = {"width": info.width, "height": info.height, **(layout or {})}
+    values |= {name: getattr(options, name) for name in
+               ("model", "sampler", "schedule", "steps", "guidance", "seed", "batch", "precision")}
+    values |= {name: value for name in _ASIDE if (value := getattr(options, name, None)) is not None}
+    if options.negative is not None:
+        values["negative_prompt"] = options.negative
+    if layout is None:
+        values["prompt"] = options.prompt
+    return Request.parse(values)
 
 
 def _number(text: str) -> float | int | str:
@@ -111,11 +129,22 @@ def _number(text: str) -> float | int | str:
 
 
 def _generate(options: argparse.Namespace) -> int:
+    catalogue = Catalogue(options.models_dir, extra=options.model)
+    return _make(options, catalogue, read_request(options, catalogue))
+
+
+def _compose(options: argparse.Namespace) -> int:
+    from core import layoutfile
+
+    catalogue = Catalogue(options.models_dir, extra=options.model)
+    return _make(options, catalogue, read_request(options, catalogue, layoutfile.read(options.layout)))
+
+
+def _make(options: argparse.Namespace, catalogue: Catalogue, request: Request) -> int:
+    """Run a request and write its pictures; the exit status."""
     from core.checks import check
     from core.files import disk_errors, writable
 
-    catalogue = Catalogue(options.models_dir, extra=options.model)
-    request = read_request(options, catalogue)
     preview = Preview(options.preview)
     for note in check(request, catalogue.get(request.model)):
         print(note.text, file=sys.stderr)

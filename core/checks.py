@@ -8,6 +8,7 @@ import psutil
 
 from core import samplers
 from core.errors import BadRequest
+from core.layout import layout_of, views_of
 from core.models.catalogue import ModelInfo
 from core.request import MAX_SIDE, Request
 from core.storybook import vocabulary
@@ -15,6 +16,9 @@ from core.storybook import vocabulary
 # Peak bytes per pixel of the full VAE's decoder, its widest part: measured by `python -m core bench`
 # at 256 to 1024 pixels on Storybook and an SD-sized VAE in float32, with a third on top.
 DECODE_BYTES_PER_PIXEL = 6_000
+
+
+SMALL = 6  # latent cells, of 8x8 pixels; a thing drawn in fewer cannot be told
 
 
 class Note(NamedTuple):
@@ -31,6 +35,8 @@ def check(request: Request, info: ModelInfo) -> list[Note]:
     notes = [Note("prompt", _unconditional(request))] if not request.prompt.strip() else []
     if warning := samplers.verdict(request.sampler, request.schedule, request.steps):
         notes.append(Note("sampler", warning))
+    views_of(request, info)
+    notes += _region_notes(request, info)
     if info.is_storybook:
         notes += [Note("prompt", text) for text in unknown_words(request.prompt)]
     if request.guidance == 1 and request.negative_prompt.strip():
@@ -52,6 +58,25 @@ def fitting_size(width: int, height: int, multiple: int) -> tuple[int, int]:
     def fit(side: int) -> int:
         return min(max(round(side / multiple) * multiple, multiple * 8), MAX_SIDE)
     return fit(width), fit(height)
+
+
+def _region_notes(request: Request, info: ModelInfo) -> list[Note]:
+    if not request.regions:
+        return []
+    layout = layout_of(request, info.multiple)
+    notes = []
+    for k in layout.hidden:
+        notes.append(Note("regions", f"The region {request.regions[k - 1].name!r} is fully hidden under others: "
+                                     "move it up, or delete it."))
+    for k in layout.visible:
+        cells = float(layout.weights[k].sum())
+        if k and cells < SMALL:
+            notes.append(Note("regions", f"The region {request.regions[k - 1].name!r} rules {cells:.0f} latent cells, "
+                                         "which is small: paint it larger, or the model may pass over it."))
+    if info.is_storybook:
+        for region in request.regions:
+            notes += [Note("regions", f"{region.name}: {text}") for text in unknown_words(region.prompt)]
+    return notes
 
 
 def _unconditional(request: Request) -> str:

@@ -1,18 +1,53 @@
-"""The algebra of predictors: (x, t) -> model output. They nest; samplers see only the outermost.
+"""The algebra of predictors: what the network is asked at a step, and how its answers become one output.
 
-x: (1, C, h, w) float32, scaled for the network. t: scalar tensor. Outputs are float32, shaped like x,
+A predictor is a generator function (x, moment): it yields its questions, is sent the network's answers and returns a
+Prediction. Guidance, regions and windows nest; `evaluate` asks all their questions together, each only once, in batches
+that fit the memory. Samplers see only the result.
+
+x: (1, C, h, w) float32, scaled for the network: sqrt(a) x0 + sqrt(1 - a) noise. Outputs are float32, shaped like x,
 in the model's own prediction type (epsilon, v or sample).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+import random
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-Predictor = Callable[[Tensor, Tensor], Tensor]
+from core.errors import OutOfMemory
+
+
+class Moment(NamedTuple):
+    """Where in the run a question is asked."""
+
+    timestep: Tensor  # scalar
+    sigma: float  # sqrt(1 - a) / sqrt(a)
+    step: int  # solver step, 0 .. total - 1
+    total: int
+
+
+class Ask(NamedTuple):
+    """One pass of one picture through the network. Asks of the same two tensors (by identity) are asked once."""
+
+    x: Tensor  # (1, C, h, w)
+    text: Tensor  # (1, tokens, width)
+
+
+class Prediction(NamedTuple):
+    """A predictor's answer. sample: the x it belongs to, which the solver steps from; mostly the x that was given."""
+
+    output: Tensor
+    sample: Tensor
+    parts: Mapping[int, tuple[Tensor, Tensor]] = MappingProxyType({})  # region -> its (x, output); 0: the background
+
+
+Questions = Generator[list[Ask], Sequence[Tensor], Prediction]  # yields once
+Predictor = Callable[[Tensor, Moment], Questions]
 
 
 class Network(Protocol):
@@ -24,37 +59,159 @@ class Network(Protocol):
     def __call__(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor: ...
 
 
-class Counter:
-    """A network that counts: one evaluation is one picture going through once."""
+@dataclass(eq=False)
+class Batches:
+    """The network behind `evaluate`: counts evaluations, keeps batches below `size`, halves them when memory ends."""
 
-    def __init__(self, network: Network):
-        self.network, self.evaluations = network, 0
+    network: Network
+    size: int = 8  # pictures in one pass
+    evaluations: int = 0  # one picture through the network once
 
-    def __call__(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        self.evaluations += len(latents)
-        return self.network(latents, timestep, text)
+    def __call__(self, asks: Sequence[Ask], timestep: Tensor) -> list[Tensor]:
+        """Outputs (1, C, h, w) in the order of the asks. Raises OutOfMemory when one alone is too much."""
+        outputs: list[Tensor] = []
+        while len(outputs) < len(asks):
+            batch = asks[len(outputs):len(outputs) + self.size]
+            batch = batch[:next((i for i, ask in enumerate(batch) if ask.x.shape != batch[0].x.shape), len(batch))]
+            try:
+                latents, texts = torch.cat([ask.x for ask in batch]), torch.cat([ask.text for ask in batch])
+                answer = self.network(latents, timestep, texts)
+            except OutOfMemory:
+                if self.size == 1:
+                    raise
+                self.size = max(1, len(batch) // 2)
+                continue
+            outputs += answer.split(1)
+            self.evaluations += len(batch)
+        return outputs
 
 
-def conditioned(network: Network, text: Tensor) -> Predictor:
-    """The network under one prompt. text: (1, tokens, width). One evaluation a call."""
-    return lambda x, t: network(x, t, text)
+def evaluate(predictor: Predictor, network: Batches, x: Tensor, moment: Moment) -> Prediction:
+    """Ask the network all that a predictor wants to know at x, each question once."""
+    def ask_once(asks: Sequence[Ask]) -> list[Tensor]:
+        unique = {(id(ask.x), id(ask.text)): ask for ask in asks}
+        answers = dict(zip(unique, network(list(unique.values()), moment.timestep), strict=True))
+        return [answers[id(ask.x), id(ask.text)] for ask in asks]
+
+    questions = predictor(x, moment)
+    return _finish(questions, ask_once(next(questions)))
 
 
-def guided(network: Network, text: Tensor, negative: Tensor, scale: float) -> Predictor:
-    """Classifier-free guidance: away from `negative`, towards `text`, `scale` times as far. Two evaluations, one pass.
+def together(all_questions: Sequence[Questions]) -> Generator[list[Ask], Sequence[Tensor], list[Prediction]]:
+    """Several predictors' questions as one list; returns their predictions in order. For `yield from`."""
+    asked = [next(questions) for questions in all_questions]
+    answers = iter((yield [ask for asks in asked for ask in asks]))
+    return [_finish(questions, [next(answers) for _ in asks])
+            for questions, asks in zip(all_questions, asked, strict=True)]
 
-    scale 1 is the prompt alone and costs one evaluation.
-    Source: Ho & Salimans 2022, arXiv:2207.12598, in the form w = scale of Imagen, as in diffusers.
+
+def _finish(questions: Questions, answers: Sequence[Tensor]) -> Prediction:
+    try:
+        questions.send(answers)
+    except StopIteration as end:
+        prediction: Prediction = end.value
+        return prediction
+    raise AssertionError("a predictor asks once")
+
+
+def guided(text: Tensor, negative: Tensor, scale: float) -> Predictor:
+    """Classifier-free guidance: away from `negative`, towards `text`, `scale` times as far.
+
+    Two evaluations; at scale 1 the prompt alone, one evaluation. text, negative: (1, tokens, width).
+    Source: Ho & Salimans 2022, arXiv:2207.12598, with the scale counted as in Imagen and diffusers.
     """
-    if scale == 1:
-        return conditioned(network, text)
-    both = torch.cat([negative, text])
-
-    def predict(x: Tensor, t: Tensor) -> Tensor:
-        away, towards = network(torch.cat([x, x]), t, both).chunk(2)
-        return away + scale * (towards - away)
+    def predict(x: Tensor, moment: Moment) -> Questions:
+        if scale == 1:
+            (output,) = yield [Ask(x, text)]
+            return Prediction(output, x)
+        away, towards = yield [Ask(x, negative), Ask(x, text)]
+        return Prediction(away + scale * (towards - away), x)
 
     return predict
+
+
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """In the first steps a region sees a constant colour outside of its mask, so that it draws its thing inside.
+
+    Source: MultiDiffusion, arXiv:2302.08113, section 4.2, and its published code: a random colour per region and
+    step, noised to the step with the run's initial noise; the background is exempt.
+    """
+
+    colours: Tensor  # (n, C), latents of constant colours
+    noise: Tensor  # (1, C, h, w), the run's initial noise
+    steps: int  # the first so many steps of the run
+    seed: int
+
+    def view(self, x: Tensor, mask: Tensor, region: int, moment: Moment) -> Tensor:
+        """What a region sees. The colour hangs on seed, step and region alone, so that a run can be resumed."""
+        choice = random.Random(f"{self.seed} {moment.step} {region}").randrange(len(self.colours))
+        signal = 1 / (1 + moment.sigma**2) ** 0.5
+        surroundings = signal * self.colours[choice][None, :, None, None] + moment.sigma * signal * self.noise
+        return mask * x + (1 - mask) * surroundings
+
+
+def regions(predictors: Sequence[Predictor], weights: Sequence[Tensor], masks: Sequence[Tensor | None],
+            names: Sequence[int], bootstrap: Bootstrap | None = None) -> Predictor:
+    """One predictor per region: outputs fused after guidance, by weights that sum to 1 in every cell.
+
+    weights: each (1, 1, h, w), >= 0. masks: each (1, 1, h, w) in 0..1, what a region sees of x while bootstrapping;
+    None for the background, which always sees all of it. names: each region's number in the whole picture.
+    Averaging the stepped latents, as MultiDiffusion does, is the same for every solver, because a step is affine in
+    the output; so there is one x, one solver, one noise (equality in tests/test_regions.py).
+    Source: MultiDiffusion, arXiv:2302.08113, eq. 5.
+    """
+    def predict(x: Tensor, moment: Moment) -> Questions:
+        booting = bootstrap is not None and moment.step < bootstrap.steps
+        # the same object x wherever nothing is hidden, so that questions can be shared
+        views = [bootstrap.view(x, mask, name, moment) if bootstrap and booting and mask is not None else x
+                 for name, mask in zip(names, masks, strict=True)]
+        answers = yield from together([p(view, moment) for p, view in zip(predictors, views, strict=True)])
+        # With soft masks the solver must step the mixture that was seen; binary masks give x back.
+        sample = weighted_sum([answer.sample for answer in answers], weights) if booting else x
+        output = weighted_sum([answer.output for answer in answers], weights)
+        return Prediction(output, sample, {n: (a.sample, a.output) for n, a in zip(names, answers, strict=True)})
+
+    return predict
+
+
+Indices = tuple[Sequence[int], Sequence[int]]  # rows, columns of the latents' cells
+
+
+def crop(x: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
+    """(1, C, h, w) -> (1, C, len(rows), len(columns)). Indices, not slices: a window may run over the edge."""
+    return x[:, :, torch.as_tensor(rows)[:, None], torch.as_tensor(columns)[None, :]]
+
+
+def windows(predictors: Sequence[Predictor], views: Sequence[Indices], shares: Sequence[Tensor]) -> Predictor:
+    """A canvas larger than the model's own size, seen through windows whose outputs are fused by their shares.
+
+    shares: each (1, 1, rows, columns), summing to 1 in every cell over all views. One noise field, one solver.
+    Source: MultiDiffusion, arXiv:2302.08113, section 5.1, with smooth shares instead of equal ones.
+    """
+    def fuse(parts: Sequence[Tensor], x: Tensor) -> Tensor:
+        total = torch.zeros_like(x)
+        for part, (rows, columns), share in zip(parts, views, shares, strict=True):
+            # += is safe: no view holds a cell twice
+            total[:, :, torch.as_tensor(rows)[:, None], torch.as_tensor(columns)[None, :]] += share * part
+        return total
+
+    def predict(x: Tensor, moment: Moment) -> Questions:
+        crops = [crop(x, *view) for view in views]
+        answers = yield from together([p(part, moment) for p, part in zip(predictors, crops, strict=True)])
+        kept = all(answer.sample is part for answer, part in zip(answers, crops, strict=True))
+        sample = x if kept else fuse([answer.sample for answer in answers], x)
+        return Prediction(fuse([answer.output for answer in answers], x), sample)
+
+    return predict
+
+
+def weighted_sum(values: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """values: each (1, C, h, w). weights: each (1, 1, h, w), summing to 1 in every cell."""
+    total = weights[0] * values[0]
+    for weight, value in zip(weights[1:], values[1:], strict=True):
+        total = total + weight * value
+    return total
 
 
 def clean_estimate(x: Tensor, output: Tensor, sigma: float, prediction: str) -> Tensor:

@@ -19,8 +19,9 @@ from core.checks import check
 from core.models.catalogue import Catalogue
 from core.models.device import memory_errors, pick_device, pick_precision
 from core.models.sd import StableDiffusion
+from core.regions import predictor_for
 from core.request import Done, Preview, Request, Step
-from core.samplers.build import build, noise_levels, step_options
+from core.samplers.build import build, noise_levels, solver_scale, step_options
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Lane:
     x: Tensor  # (1, C, h, w) float32, as the solver scales it
     scheduler: Any
     options: dict[str, Any]  # for scheduler.step: the generator
+    predictor: denoise.Predictor
 
 
 class Engine:
@@ -71,22 +73,21 @@ class Engine:
         entry, schedule = samplers.resolve(request.sampler, request.schedule, request.steps)
         show = previews.make((preview or Preview()).decoder, model)
         began = time.perf_counter()
-        network = denoise.Counter(model.predict)
-        predictor = denoise.guided(network, model.encode_prompt(request.prompt),
-                                   model.encode_prompt(request.negative_prompt), request.guidance)
+        network = denoise.Batches(model.predict)
         lanes = [_lane(model, entry, schedule, request, k) for k in range(request.batch)]
-        solver = _Solver(lanes, predictor, model.prediction, cancel)
+        solver = _Solver(lanes, network, model.prediction, request.steps, cancel)
         pictures: tuple[np.ndarray, ...] = ()
         seen = None
         for index, calls in enumerate(entry.call_counts(request.steps)):
             with memory_errors(f"{request.width}x{request.height} pixels"):
-                estimate = solver.advance(calls)
+                estimate = solver.advance(index, calls)
                 if estimate is None:
                     break
                 seen = estimate
                 pictures = _decode(show, seen.x0) if show else ()
             yield Step(index, request.steps, seen.timestep, seen.sigma, time.perf_counter() - began,
-                       network.evaluations, _array(seen.x_t), _array(seen.x0), pictures)
+                       network.evaluations, _array(seen.x_t), _array(seen.x0), pictures,
+                       {name: _array(own) for name, own in seen.regions_x0.items()})
         stopped = estimate is None
         latents = torch.cat([lane.x for lane in lanes]) if not stopped else seen.x0 if seen else None
         if latents is None:
@@ -105,37 +106,51 @@ class _Estimate:
     sigma: float
     x_t: Tensor  # (B, C, h, w)
     x0: Tensor  # (B, C, h, w)
+    regions_x0: dict[int, Tensor]  # region -> (B, C, h, w); 0: the background
 
 
 class _Solver:
     """Steps all lanes together. Nothing here knows what the predictor is made of."""
 
-    def __init__(self, lanes: list[Lane], predictor: denoise.Predictor, prediction: str, cancel: threading.Event):
-        self.lanes, self.predictor, self.prediction, self.cancel = lanes, predictor, prediction, cancel
+    def __init__(self, lanes: list[Lane], network: denoise.Batches, prediction: str, total: int,
+                 cancel: threading.Event):
+        self.lanes, self.network, self.prediction, self.total, self.cancel = lanes, network, prediction, total, cancel
         self.timesteps = lanes[0].scheduler.timesteps
         self.sigmas = noise_levels(lanes[0].scheduler)
         self.call = 0
 
-    def advance(self, calls: int) -> _Estimate | None:
-        """One solver step of `calls` network calls; None when it was cancelled before its end."""
-        first: list[tuple[Tensor, Tensor]] = []
+    def advance(self, index: int, calls: int) -> _Estimate | None:
+        """Solver step `index`, of `calls` network calls; None when it was cancelled before its end."""
+        first: list[tuple[Tensor, Tensor, dict[int, Tensor]]] = []
         start = self.call
         for _ in range(calls):
-            t, sigma = self.timesteps[self.call], self.sigmas[self.call]
+            moment = denoise.Moment(self.timesteps[self.call], self.sigmas[self.call], index, self.total)
             for lane in self.lanes:
                 if self.cancel.is_set():
                     return None
-                x = lane.scheduler.scale_model_input(lane.x, t)
-                output = self.predictor(x, t)
-                x0 = denoise.clean_estimate(x, output, sigma, self.prediction)
-                if self.prediction == "sample":  # not every solver knows it; all know epsilon
-                    output = denoise.as_epsilon(x, x0, sigma)
+                seen = self._step(lane, moment)
                 if self.call == start:
-                    first.append((x, x0))
-                lane.x = lane.scheduler.step(output, t, lane.x, return_dict=False, **lane.options)[0]
+                    first.append(seen)
             self.call += 1
-        x_t, x0 = (torch.cat(parts) for parts in zip(*first, strict=True))
-        return _Estimate(float(self.timesteps[start]), self.sigmas[start], x_t, x0)
+        x_t, x0s, parts = zip(*first, strict=True)
+        by_region = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return _Estimate(float(self.timesteps[start]), self.sigmas[start], torch.cat(x_t), torch.cat(x0s), by_region)
+
+    def _step(self, lane: Lane, moment: denoise.Moment) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """One network call and one scheduler step of one picture -> what was seen, x0, and each region's x0."""
+        t, sigma = moment.timestep, moment.sigma
+        x = lane.scheduler.scale_model_input(lane.x, t)
+        prediction = denoise.evaluate(lane.predictor, self.network, x, moment)
+        output = prediction.output
+        x0 = denoise.clean_estimate(prediction.sample, output, sigma, self.prediction)
+        if self.prediction == "sample":  # not every solver knows it; all know epsilon
+            output = denoise.as_epsilon(prediction.sample, x0, sigma)
+        if prediction.sample is not x:  # soft masks while bootstrapping: step from what was seen
+            lane.x = prediction.sample * solver_scale(lane.scheduler, sigma)
+        lane.x = lane.scheduler.step(output, t, lane.x, return_dict=False, **lane.options)[0]
+        parts = {name: denoise.clean_estimate(seen, out, sigma, self.prediction)
+                 for name, (seen, out) in prediction.parts.items()}
+        return prediction.sample, x0, parts
 
 
 def _lane(model: StableDiffusion, entry: samplers.Sampler, schedule: str, request: Request, k: int) -> Lane:
@@ -144,8 +159,9 @@ def _lane(model: StableDiffusion, entry: samplers.Sampler, schedule: str, reques
     training = model.training | ({"prediction_type": "epsilon"} if model.prediction == "sample" else {})
     scheduler = build(entry, schedule, request.steps, training, seed)
     generator = torch.Generator("cpu").manual_seed(seed)
-    noise = torch.randn(model.latent_shape(request.width, request.height), generator=generator)
-    return Lane(noise.to(model.device) * scheduler.init_noise_sigma, scheduler, step_options(scheduler, generator))
+    noise = torch.randn(model.latent_shape(request.width, request.height), generator=generator).to(model.device)
+    return Lane(noise * scheduler.init_noise_sigma, scheduler, step_options(scheduler, generator),
+                predictor_for(model, request, noise, seed))
 
 
 def _decode(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> tuple[np.ndarray, ...]:

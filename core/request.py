@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from core.errors import BadRequest, closest
+from core.masks import Box, Mask
 
 MAX_SEED = 2**32 - 1  # A1111 writes seeds as unsigned 32 bit; so does everybody who reads its pictures
 MAX_PROMPT = 2_000  # characters; CLIP reads about 350 of them, the rest of a longer text would be lost
@@ -22,6 +24,72 @@ MAX_BATCH = 16
 MAX_SIDE = 4096  # pixels
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DECODERS = ("none", "linear", "tiny", "vae")
+MASKS = ("area", "paper")
+PANORAMAS = ("off", "smooth", "uniform")
+MAX_REGIONS = 32
+MAX_BOOTSTRAP = 0.5  # of the steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """A part of the picture with its own prompt. Raises BadRequest for values that mean nothing."""
+
+    name: str
+    prompt: str
+    negative_prompt: str = ""  # empty: the request's
+    box: Box | None = None  # x0, y0, x1, y1 in 0..1 of the picture; either this
+    mask: Mask | None = None  # or what was painted, at the request's size
+    guidance: float | None = None  # None: the request's
+    weight: float = 1.0  # its share where it meets others softly
+    feather: float = 0.0  # pixels (standard deviation) its edge is blurred by
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", _text("regions", self.name).strip() or "region")
+        who = f"The region {self.name[:40]!r}"
+        for field in ("prompt", "negative_prompt"):
+            try:
+                _text(field, getattr(self, field))
+            except BadRequest as error:
+                raise BadRequest(f"{who}: {error}", "regions") from None
+        if not self.prompt.strip():
+            raise BadRequest(f"{who} has no prompt: say what should be there, or delete the region.", "regions")
+        if (self.box is None) == (self.mask is None):
+            raise BadRequest(f"{who} has no place yet: paint it, or give it a box.", "regions")
+        if self.box is not None:
+            object.__setattr__(self, "box", _box(who, self.box))
+        if self.mask is not None and self.mask.empty:
+            raise BadRequest(f"{who} has an empty mask: paint it, or delete the region.", "regions")
+        if self.guidance is not None:
+            object.__setattr__(self, "guidance", _guidance(self.guidance))
+        object.__setattr__(self, "weight", _amount(who, "weight", self.weight, 0.05, 20))
+        object.__setattr__(self, "feather", _amount(who, "feather", self.feather, 0, 256))
+
+    @property
+    def shape(self) -> Mask | Box:
+        shape = self.mask or self.box
+        assert shape is not None
+        return shape
+
+    def to_dict(self) -> dict[str, Any]:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["mask"] = self.mask.to_dict() if self.mask else None
+        values["box"] = list(self.box) if self.box else None
+        return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def parse(cls, values: Any) -> Region:
+        """From JSON. Raises BadRequest for an unknown field."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        if not isinstance(values, dict):
+            raise BadRequest(f"A region must be an object, not {_short(values)}.", "regions")
+        if unknown := [k for k in values if k not in known]:
+            raise BadRequest(f"A region has no field {_short(unknown[0])}. {closest(str(unknown[0]), known)}",
+                             "regions")
+        missing = [name for name in ("name", "prompt") if name not in values]
+        if missing:
+            raise BadRequest(f"A region has no {missing[0]}: give it one.", "regions")
+        mask = values.get("mask")
+        return cls(**{**values, "mask": mask if mask is None or isinstance(mask, Mask) else Mask.parse(mask)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +113,13 @@ class Request:
     height: int = 256  # pixels
     batch: int = 1  # pictures
     precision: str = "auto"
+    regions: tuple[Region, ...] = ()  # later ones are painted over earlier ones; `prompt` rules what is left
+    bootstrap: float = 0.2  # share of the steps in which regions see a constant colour around them
+    masks: str = "area"  # how masks reach the latents: "area", or "paper" as in MultiDiffusion's published code
+    join_prompts: bool = False  # put `prompt` behind every region's prompt
+    panorama: str = "off"  # windows of the model's own size over a larger canvas, with "smooth" or "uniform" shares
+    stride: int = 128  # pixels from window to window
+    wrap: bool = False  # the right edge goes on at the left one: 360 degrees
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
@@ -59,6 +134,31 @@ class Request:
         if self.precision not in PRECISIONS:
             raise BadRequest(f"No precision named {self.precision!r}. {closest(self.precision, list(PRECISIONS))}",
                              "precision")
+        object.__setattr__(self, "regions", self._checked_regions())
+        object.__setattr__(self, "bootstrap", _amount("A request", "bootstrap", self.bootstrap, 0, MAX_BOOTSTRAP))
+        if self.masks not in MASKS:
+            raise BadRequest(f"No way of masks named {_short(self.masks)}. {closest(str(self.masks), list(MASKS))}",
+                             "masks")
+        if self.panorama not in PANORAMAS:
+            raise BadRequest(f"No panorama named {_short(self.panorama)}. "
+                             f"{closest(str(self.panorama), list(PANORAMAS))}", "panorama")
+        object.__setattr__(self, "stride", _integer("stride", self.stride, 8, MAX_SIDE))
+        for name in ("join_prompts", "wrap"):
+            if not isinstance(getattr(self, name), bool):
+                raise BadRequest(f"{_label(name)} must be true or false, not {_short(getattr(self, name))}.", name)
+
+    def _checked_regions(self) -> tuple[Region, ...]:
+        if not isinstance(self.regions, (list, tuple)):
+            raise BadRequest(f"The regions must be a list, not {_short(self.regions)}.", "regions")
+        if len(self.regions) > MAX_REGIONS:
+            raise BadRequest(f"{len(self.regions)} regions are too many: at most {MAX_REGIONS} can be told apart. "
+                             "Join some.", "regions")
+        regions = tuple(r if isinstance(r, Region) else Region.parse(r) for r in self.regions)
+        for region in regions:
+            if region.mask and (region.mask.width, region.mask.height) != (self.width, self.height):
+                raise BadRequest(f"The mask of {region.name!r} is {region.mask.width}x{region.mask.height} pixels, the "
+                                 f"picture {self.width}x{self.height}: paint it at the picture's size.", "regions")
+        return regions
 
     @classmethod
     def fields(cls) -> tuple[str, ...]:
@@ -74,7 +174,8 @@ class Request:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        values = {name: getattr(self, name) for name in self.fields()}
+        return values | {"regions": [region.to_dict() for region in self.regions]}
 
     def replace(self, **changes: Any) -> Request:
         return dataclasses.replace(self, **changes)
@@ -126,6 +227,25 @@ def _guidance(value: Any) -> float:
     return float(value)
 
 
+def _amount(who: str, name: str, value: Any, low: float, high: float) -> float:
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not low <= value <= high:
+        raise BadRequest(f"{who} cannot have the {name} {_short(value)}: choose from {low:g} to {high:g}.",
+                         name if who == "A request" else "regions")
+    return float(value)
+
+
+def _box(who: str, box: Any) -> Box:
+    good = isinstance(box, (list, tuple)) and len(box) == 4 and all(
+        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in box)
+    if not good:
+        raise BadRequest(f"{who} has the box {_short(box)}: it must be x0, y0, x1, y1 in 0 to 1.", "regions")
+    x0, y0, x1, y1 = (float(v) for v in box)
+    if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+        raise BadRequest(f"{who} has the box {_short(list(box))}: x0 < x1 and y0 < y1, all in 0 to 1.", "regions")
+    return x0, y0, x1, y1
+
+
 @dataclass(frozen=True)
 class Preview:
     """How to show the steps. Never changes the pixels of the result.
@@ -158,6 +278,8 @@ class Step:
     x_t: np.ndarray  # (B, C, h, w) float32, scaled as the network sees it: sqrt(a) x0 + sqrt(1 - a) noise
     x0: np.ndarray  # (B, C, h, w) float32
     pictures: tuple[np.ndarray, ...] = ()  # B times (H, W, 3) uint8; empty without preview
+    # number of each visible region (0: the background) -> its own x0, (B, C, h, w); empty through windows
+    regions_x0: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

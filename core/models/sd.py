@@ -36,6 +36,7 @@ class StableDiffusion:
     vae: Any  # part 3: decoder
     tiny: Any | None  # a small decoder on the same latents, for previews
     training: dict[str, Any]  # scheduler_config.json: what a sampler must know of the training
+    _colours: Tensor | None = None
 
     @property
     def prediction(self) -> str:
@@ -54,6 +55,20 @@ class StableDiffusion:
         dtype = DTYPES[self.precision]
         latents = latents.to(self.device, dtype, memory_format=torch.channels_last)
         return self.unet(latents, timestep, encoder_hidden_states=text.to(dtype), return_dict=False)[0].float()
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """The decoder's counterpart: (n, 3, H, W) in [-1, 1] -> (n, C, h, w) float32, the mean of what it believes."""
+        with memory_errors("encoding a picture"):
+            found = self.vae.encode(pictures.to(self.device, self.vae.dtype)).latent_dist.mean
+            return found.float() * self.vae.config.scaling_factor
+
+    def colour_latents(self) -> Tensor:
+        """(20, C): latents of random constant colours, for bootstrapping; the same in every run."""
+        if self._colours is None:
+            side = 8 * self.info.multiple  # the middle cell is far enough from the border
+            colours = torch.rand(20, 3, 1, 1, generator=torch.Generator("cpu").manual_seed(0)) * 2 - 1
+            self._colours = self.encode(colours.expand(20, 3, side, side))[:, :, 4, 4]
+        return self._colours
 
     def decode(self, latents: Tensor) -> Tensor:
         """The decoder: (n, C, h, w) -> (n, 3, H, W) float32 in [-1, 1]."""

@@ -68,6 +68,11 @@ def noise_levels(scheduler: Any) -> list[float]:
     return levels
 
 
+def solver_scale(scheduler: Any, sigma: float) -> float:
+    """The solver's latents / what the network sees. Sigma-space solvers (Euler) keep x0 + sigma noise unscaled."""
+    return (1 + sigma**2) ** 0.5 if float(scheduler.init_noise_sigma) > 1 else 1.0
+
+
 def explicit_timesteps(schedule: str, steps: int, alphas_cumprod: torch.Tensor) -> list[int]:
     """Timesteps of the schedules that diffusers has no flag for, from the noisiest down, without repeats.
 

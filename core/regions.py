@@ -1,0 +1,47 @@
+"""A Request's prompts, regions and windows -> the predictor that its run asks."""
+
+from __future__ import annotations
+
+import torch
+
+from core import denoise
+from core.layout import bootstrap_steps, layout_of, prompts_of, views_of, window_weights
+from core.models.sd import StableDiffusion
+from core.request import Request
+
+
+def predictor_for(model: StableDiffusion, request: Request, noise: torch.Tensor, seed: int) -> denoise.Predictor:
+    """What the network is asked for one picture of a request. noise: (1, C, h, w), its initial noise; seed: its own."""
+    guided = [_guided(model, request, k) for k in range(len(request.regions) + 1)]
+    layout = layout_of(request, model.info.multiple) if request.regions else None
+    steps = bootstrap_steps(request)
+    colours = model.colour_latents() if steps else None
+    views = views_of(request, model.info)
+    windows = []
+    for view in views:
+        if layout is None:
+            windows.append(guided[0])
+            continue
+        part = layout.crop(view)
+        seen = part.visible
+        boot = None
+        if colours is not None:
+            boot = denoise.Bootstrap(colours, denoise.crop(noise, view.rows, view.columns), steps, seed)
+        masks = [None if k == 0 else _cells(part.masks[k], noise) for k in seen]
+        windows.append(denoise.regions([guided[k] for k in seen], [_cells(part.weights[k], noise) for k in seen],
+                                       masks, seen, boot))
+    if len(windows) == 1:
+        return windows[0]
+    shares = window_weights(views, (noise.shape[2], noise.shape[3]), smooth=request.panorama == "smooth")
+    return denoise.windows(windows, [(view.rows, view.columns) for view in views],
+                           [_cells(share, noise) for share in shares])
+
+
+def _guided(model: StableDiffusion, request: Request, k: int) -> denoise.Predictor:
+    prompt, negative, guidance = prompts_of(request, k)
+    return denoise.guided(model.encode_prompt(prompt), model.encode_prompt(negative), guidance)
+
+
+def _cells(values: object, like: torch.Tensor) -> torch.Tensor:
+    """(h, w) numbers as a (1, 1, h, w) tensor beside `like`."""
+    return torch.as_tensor(values, dtype=like.dtype, device=like.device)[None, None]

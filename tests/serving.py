@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
@@ -33,7 +34,11 @@ def served(folder: Path, runner: Callable[[], Runner] | None = None, catalogue: 
     """A running studio; without arguments one whose runner is a FakeRunner of 0.05 s a step."""
     jobs = Jobs(runner or FakeRunner, folder / "outputs", folder / "frames")
     studio = Studio(catalogue or FakeCatalogue(folder / "models"), jobs, load_styles(), model)
-    address, page = app.launch(studio, "127.0.0.1", 0)
+
+    async def launch() -> tuple[str, Any]:  # where no loop runs, gradio makes one for every lock and closes none
+        return app.launch(studio, "127.0.0.1", 0)
+
+    address, page = asyncio.run(launch())
     try:
         yield Served(address, studio)
     finally:

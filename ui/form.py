@@ -12,6 +12,9 @@ from core.presets import Style
 from core.request import MAX_BATCH, MAX_SEED, Preview, Request
 from core.samplers import SAMPLERS, SCHEDULES
 
+# The fields of a Request that a text to image form asks for, in the order of the endpoint's arguments.
+FIELDS = ("prompt", "negative_prompt", "model", "sampler", "schedule", "steps", "guidance", "seed", "width", "height",
+          "batch", "precision")
 NO_STYLE = "None"
 CUSTOM = "Custom"
 MORE = ("schedule", "guidance", "seed", "batch", "width", "height", "precision", "preview")  # folded away at first

@@ -49,7 +49,10 @@ _TEMPLATE = f"""
 
 
 class Stage(Scripted):
-    """Value: a state of `ui.stream`. Events: stop {job}, attach {jobs}, restore {jobs} (after a reload), example {prompt}, reuse {seed}."""
+    """Value: a state of `ui.stream`.
+
+    Events: stop {job}, attach {jobs}, restore {jobs} (after a reload), example {prompt}, reuse {seed}.
+    """
 
     script = "stage.js"
     template = _TEMPLATE

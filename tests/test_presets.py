@@ -1,0 +1,56 @@
+"""core.presets: what is in the project's files, and what is said of broken ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.errors import StartError
+from core.presets import load_styles
+from core.storybook import vocabulary
+
+
+def styles_of(folder: Path, text: str) -> object:
+    (folder / "styles.toml").write_text(text, encoding="utf-8")
+    return load_styles(folder / "styles.toml")
+
+
+def test_every_style_is_applied_and_described() -> None:
+    styles = load_styles()
+    assert len(styles) >= 6
+    for name, style in styles.items():
+        prompt, negative = style.apply("a red boat", "text")
+        assert "a red boat" in prompt and "{" not in prompt, name
+        assert negative.startswith("text")
+        assert style.words and style.apply("")[0], name
+
+
+def test_styles_for_storybook_use_its_words_only() -> None:
+    for name, style in load_styles().items():
+        if style.storybook:
+            assert vocabulary.unknown_words(style.apply("")[0]) == [], name
+
+
+@pytest.mark.parametrize(("text", "line"), [
+    ('["A"]\npromt = "{prompt}, a"', "unknown setting 'promt'. Did you mean 'prompt'?"),
+    ('["A"]\nprompt = "no place"', "needs a 'prompt' that holds {prompt} exactly once"),
+    ('["A"]\nprompt = "{prompt} {prompt}"', "exactly once"),
+    ('["A"]\nprompt = 7', "wants text in quotes for 'prompt', not '7'"),
+    ('["A"]\nprompt = "{prompt}"\nstorybook = "no"', "wants true or false for 'storybook'"),
+    ('A = "x"', "'A' is not a style"),
+    ('["A"\n', "is not valid TOML"),
+    ('["A"]\nprompt = "{prompt}' + "x" * 2000 + '"', "at most 1,000"),
+])
+def test_a_broken_file_gets_one_clear_line(tmp_path: Path, text: str, line: str) -> None:
+    with pytest.raises(StartError, match="styles.toml") as caught:
+        styles_of(tmp_path, text)
+    assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_or_binary_file_gets_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="is missing"):
+        load_styles(tmp_path / "none.toml")
+    (tmp_path / "b.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StartError, match="cannot be read"):
+        load_styles(tmp_path / "b.toml")

@@ -190,7 +190,7 @@ def _label(field: str) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = "empty" if value is None or value == "" else repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 

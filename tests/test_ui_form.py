@@ -35,8 +35,8 @@ def test_the_form_asks_for_fields_of_a_request_only() -> None:
 @pytest.mark.parametrize(("field", "typed", "line"), [
     ("steps", "0", "The steps cannot be 0"),
     ("steps", "10000", "The steps cannot be 10000"),
-    ("steps", "", "The steps must be a whole number"),
-    ("steps", None, "The steps must be a whole number"),
+    ("steps", "", "The steps must be a whole number, not empty"),
+    ("steps", None, "The steps must be a whole number, not empty"),
     ("steps", "7.5", "whole number, not 7.5"),
     ("steps", "1_000", "whole number, not '1_000'"),
     ("steps", "٣", "whole number, not '٣'"),

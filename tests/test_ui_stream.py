@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from core import metadata
 from core.jobs import Job, Jobs
-from core.request import Preview, Request
+from core.request import MAX_SEED, Preview, Request
 from tests.fakes import FakeRunner
 from ui.stream import Desk, empty, settings_line, state_of
 
@@ -46,6 +47,11 @@ def test_a_finished_run_shows_its_results_and_every_step(jobs: Jobs) -> None:
     assert state["left"] is None and state["error"] == ""
     assert "Steps: 4" in state["text"]
     assert json.loads(json.dumps(state)) == state
+
+
+def test_a_batch_counts_on_from_zero_after_the_last_seed(jobs: Jobs) -> None:
+    job = finished(jobs, small(seed=MAX_SEED, batch=2))
+    assert [metadata.read_png(path).seed for path in job.results] == [MAX_SEED, 0]
 
 
 def test_a_run_without_previews_has_no_address_for_frames(jobs: Jobs) -> None:

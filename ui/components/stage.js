@@ -27,6 +27,7 @@ export function mount({ element, props, trigger, watch }) {
   const taken = () => state.steps.length;
   const over = () => !ACTIVE.includes(state.state) && state.state !== "empty";
   const reach = () => (frames.address ? taken() : 0); // steps that can be shown
+  const seedOf = (k) => (state.seed + k) % 2 ** 32; // as core.jobs counts
   const finalAt = () => (over() && state.results.length ? Math.max(taken(), 1) : 0); // where the result stands
 
   // -- what comes in
@@ -251,7 +252,7 @@ export function mount({ element, props, trigger, watch }) {
         for (let step = 1; step <= reach(); step += 1) frames.step(step, k);
         show(shown || reach());
       });
-      thumb.setAttribute("aria-label", `Show picture ${k + 1} of ${state.batch}, seed ${state.seed + k}`);
+      thumb.setAttribute("aria-label", `Show picture ${k + 1} of ${state.batch}, seed ${seedOf(k)}`);
       part.thumbs.append(thumb);
     }
   }
@@ -298,7 +299,7 @@ export function mount({ element, props, trigger, watch }) {
     part.stop.lastElementChild.textContent = "Stopping";
     trigger("stop", { job: state.job });
   });
-  part.reuse.addEventListener("click", () => trigger("reuse", { seed: state.seed + picture }));
+  part.reuse.addEventListener("click", () => trigger("reuse", { seed: seedOf(picture) }));
   part.copy.addEventListener("click", async () => {
     await copyText(state.text);
     part.copy.lastElementChild.textContent = "Copied";

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -28,8 +29,9 @@ import torch
 from core import samplers
 from core.engine import Engine
 from core.jobs import Jobs
+from core.layout import layout_of
 from core.models.catalogue import Catalogue
-from core.request import Done, Preview, Request
+from core.request import Done, Preview, Region, Request
 from core.samplers.build import build
 
 PROMPT = "a red sofa in a living room"
@@ -136,6 +138,56 @@ def preview_cost(bench: Bench) -> Iterator[Row]:
         yield _named(rows[name], f"preview {name} at every step / no preview", goal)
 
 
+def regions_cost(bench: Bench) -> Iterator[Row]:
+    """Regions in strips / a loop that runs 2 passes per prompt and step, as MultiDiffusion's published code does."""
+    plain = statistics.median(_seconds(bench.generate) for _ in range(bench.rounds))
+    for count in (1, 2, 4, 8, 16):
+        request = strips(bench.request, count)
+        name = f"{count} region{'s' * (count > 1)} and a background"
+        row = bench.ratios(lambda r=request: reference_regions(bench.engine, r),
+                           {"engine": lambda r=request: list(bench.engine.generate(r, Preview("none")))})["engine"]
+        yield _named(row, f"{name}: engine / 2 passes per prompt and step", 0.70 if count == 4 else None)
+        own = _seconds(lambda r=request: list(bench.engine.generate(r, Preview("none"))))
+        yield Row(f"{name}: time / without regions", own / plain, "ratio")
+
+
+def strips(request: Request, count: int) -> Request:
+    """The request with `count` upright strips that leave a fifth of the picture to the background."""
+    width = 0.8 / count
+    return request.replace(prompt="a living room", regions=tuple(
+        Region(name=str(k), prompt=f"a {colour} {thing}", box=(k * width, 0.1, (k + 1) * width, 1.0))
+        for k, (colour, thing) in enumerate(itertools.islice(itertools.product(
+            ("red", "blue", "green", "yellow"), ("sofa", "lamp", "house", "tree")), count))))
+
+
+@torch.inference_mode()
+def reference_regions(engine: Engine, request: Request) -> torch.Tensor:
+    """MultiDiffusion as its published code runs it: every step asks the network twice for each prompt, steps every
+    region's latents and averages them. Same solver and schedule as the request's, binary masks."""
+    model = engine.load(request.model, request.precision)
+    entry, schedule = samplers.resolve(request.sampler, request.schedule, request.steps)
+    layout = layout_of(request.replace(masks="paper"), model.info.multiple)
+    count = len(layout.weights)
+    schedulers = [build(entry, schedule, request.steps, model.training, request.seed) for _ in range(count)]
+    prompts = [request.prompt, *(region.prompt for region in request.regions)]
+    text = torch.cat([model.encode_prompt(request.negative_prompt)] * count + [model.encode_prompt(p) for p in prompts])
+    masks, colours = torch.from_numpy(layout.weights)[:, None].to(model.device), model.colour_latents()
+    generator = torch.Generator("cpu").manual_seed(request.seed)
+    noise = torch.randn(model.latent_shape(request.width, request.height), generator=generator).to(model.device)
+    x = noise
+    for i, t in enumerate(schedulers[0].timesteps):
+        seen = x.repeat(count, 1, 1, 1)
+        if i < request.bootstrap * request.steps:
+            picks = colours[torch.randint(len(colours), (count - 1,), generator=generator)][:, :, None, None]
+            outside = schedulers[0].add_noise(picks.expand_as(seen[1:]).contiguous(), noise.expand_as(seen[1:]), t[None])
+            seen[1:] = masks[1:] * seen[1:] + (1 - masks[1:]) * outside
+        away, towards = model.predict(torch.cat([seen, seen]), t, text).chunk(2)
+        output = away + request.guidance * (towards - away)
+        x = sum(mask * scheduler.step(out[None], t, own[None], return_dict=False)[0]
+                for mask, scheduler, out, own in zip(masks, schedulers, output, seen, strict=True))
+    return model.decode(x)
+
+
 def speed(bench: Bench) -> Iterator[Row]:
     """Plain times on this machine, for orientation."""
     model = bench.engine.load(bench.request.model, bench.request.precision)
@@ -209,7 +261,7 @@ def page_start(bench: Bench) -> Iterator[Row]:
 
 
 PARTS: tuple[Callable[[Bench], Iterator[Row]], ...] = (
-    loop_overhead, against_diffusers, preview_cost, speed, first_preview, peak_memory, page_start)
+    loop_overhead, against_diffusers, preview_cost, regions_cost, speed, first_preview, peak_memory, page_start)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -94,7 +94,8 @@ def make_scheduler(label: str):
     entry = SAMPLERS[label]
     schedule = "Uniform" if "Karras" not in entry.schedules else entry.automatic
     scheduler = build(entry, schedule, STEPS, TRAINING, seed=3)
-    for name in ("sigmas", "alphas_cumprod", "alpha_t", "sigma_t", "lambda_t", "sigmas_interpol", "final_alpha_cumprod"):
+    for name in ("sigmas", "alphas_cumprod", "alpha_t", "sigma_t", "lambda_t", "sigmas_interpol",
+                 "final_alpha_cumprod"):
         if isinstance(getattr(scheduler, name, None), Tensor):
             setattr(scheduler, name, getattr(scheduler, name).double())
     return scheduler

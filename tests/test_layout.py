@@ -1,0 +1,91 @@
+"""Layouts: whose cell is whose, and what a run will cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from core.checks import check
+from core.errors import BadRequest
+from core.layout import layout_of, predicted_evaluations, views_of
+from core.masks import Mask
+from core.models.catalogue import Catalogue
+from core.request import Region, Request
+
+LEFT = Region(name="left", prompt="a", box=(0, 0, 0.5, 1))
+ALL = Region(name="all", prompt="b", box=(0, 0, 1, 1))
+
+
+def request(*regions: Region, **rest) -> Request:
+    return Request(model="eps", width=128, height=128, regions=regions, **rest)
+
+
+def stroke(width: int) -> Mask:
+    """A horizontal stroke of so many pixels."""
+    pixels = np.zeros((128, 128))
+    pixels[61:61 + width, 10:110] = 1
+    return Mask.of(pixels)
+
+
+@pytest.mark.parametrize("masks", ["area", "paper"])
+@pytest.mark.parametrize("feather", [0, 12])
+def test_weights_sum_to_one_in_every_cell(masks, feather):
+    rng = np.random.default_rng(1)
+    regions = [Region(name=str(k), prompt="x", feather=feather, weight=float(rng.uniform(0.1, 5)),
+                      mask=Mask.of(rng.random((128, 128)) > rng.random())) for k in range(6)]
+    weights = layout_of(request(*regions, masks=masks), 8).weights
+    assert weights.min() >= 0
+    assert np.abs(weights.sum(0) - 1).max() < 1e-6  # float32
+
+
+def test_later_regions_are_painted_over_earlier_ones():
+    layout = layout_of(request(ALL, LEFT), 8)
+    assert layout.weights[2][:, :8].min() == 1 and layout.weights[1][:, 8:].min() == 1
+    assert layout.visible == [1, 2] and layout.uncovered == 0
+
+
+def test_a_region_under_others_is_hidden_and_asks_nothing(catalogue: Catalogue):
+    covered = request(LEFT, ALL, guidance=1.0, steps=10, bootstrap=0)
+    info = catalogue.get("eps")
+    assert layout_of(covered, 8).hidden == [1]
+    assert predicted_evaluations(covered, info) == 10  # the one region that can be seen
+    assert any("'left' is fully hidden" in note.text for note in check(covered, info))
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 8])
+def test_a_thin_stroke_survives(width):
+    layout = layout_of(request(Region(name="line", prompt="x", mask=stroke(width))), 8)
+    assert layout.visible == [0, 1]
+    assert layout.weights[1].max() >= 0.5
+
+
+def test_a_small_region_is_pointed_out(catalogue: Catalogue):
+    small = request(Region(name="dot", prompt="x", box=(0, 0, 0.125, 0.125)))
+    assert any("'dot' rules 4 latent cells" in note.text for note in check(small, catalogue.get("eps")))
+
+
+def test_paper_masks_average_overlaps_and_leave_the_rest_to_the_background():
+    top = Region(name="top", prompt="b", box=(0, 0, 1, 0.5))
+    weights = layout_of(request(top, LEFT, masks="paper"), 8).weights
+    assert weights[:, 0, 0].tolist() == [0, 0.5, 0.5]
+    assert weights[:, 0, 15].tolist() == [0, 1, 0]
+    assert weights[:, 15, 15].tolist() == [1, 0, 0]
+
+
+def test_weight_decides_where_regions_meet_softly_only():
+    heavy = Region(name="heavy", prompt="x", box=(0, 0, 0.5, 1), feather=16, weight=4)
+    plain = Region(name="plain", prompt="x", box=(0, 0, 0.5, 1), feather=16)
+    strong, even = (layout_of(request(r), 8).weights[1] for r in (heavy, plain))
+    assert strong[0, 8] > even[0, 8] + 0.1
+    assert strong[0, 0] == pytest.approx(even[0, 0], abs=0.02)
+
+
+def test_a_stride_that_leaves_gaps_is_refused(catalogue: Catalogue):
+    for stride in (136, 100):
+        wide = Request(model="eps", width=512, height=128, panorama="smooth", stride=stride)
+        with pytest.raises(BadRequest, match="stride"):
+            views_of(wide, catalogue.get("eps"))
+
+
+def test_a_picture_no_larger_than_the_model_is_one_window(catalogue: Catalogue):
+    assert len(views_of(request(panorama="smooth"), catalogue.get("eps"))) == 1

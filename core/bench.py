@@ -21,6 +21,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,8 @@ class Bench:
                     taken[name].append(ratio)
         return {name: Row(name, statistics.median(r), "ratio", spread=(min(r), max(r))) for name, r in taken.items()}
 
-    def generate(self, preview: str = "none") -> Done:
-        *_, done = self.engine.generate(self.request, Preview(preview))
+    def generate(self, preview: str = "none", request: Request | None = None) -> Done:
+        *_, done = self.engine.generate(request or self.request, Preview(preview))
         assert isinstance(done, Done)
         return done
 
@@ -133,7 +134,7 @@ def preview_cost(bench: Bench) -> Iterator[Row]:
     goals = {"linear": 1.02, "tiny": 1.10, "vae": None}
     if bench.engine.load(bench.request.model, bench.request.precision).tiny is None:
         del goals["tiny"]
-    rows = bench.ratios(bench.generate, {name: lambda name=name: bench.generate(name) for name in goals})
+    rows = bench.ratios(bench.generate, {name: partial(bench.generate, name) for name in goals})
     for name, goal in goals.items():
         yield _named(rows[name], f"preview {name} at every step / no preview", goal)
 
@@ -144,11 +145,10 @@ def regions_cost(bench: Bench) -> Iterator[Row]:
     for count in (1, 2, 4, 8, 16):
         request = strips(bench.request, count)
         name = f"{count} region{'s' * (count > 1)} and a background"
-        row = bench.ratios(lambda r=request: reference_regions(bench.engine, r),
-                           {"engine": lambda r=request: list(bench.engine.generate(r, Preview("none")))})["engine"]
+        engine = partial(bench.generate, request=request)
+        row = bench.ratios(partial(reference_regions, bench.engine, request), {"engine": engine})["engine"]
         yield _named(row, f"{name}: engine / 2 passes per prompt and step", 0.70 if count == 4 else None)
-        own = _seconds(lambda r=request: list(bench.engine.generate(r, Preview("none"))))
-        yield Row(f"{name}: time / without regions", own / plain, "ratio")
+        yield Row(f"{name}: time / without regions", _seconds(engine) / plain, "ratio")
 
 
 def strips(request: Request, count: int) -> Request:
@@ -179,7 +179,7 @@ def reference_regions(engine: Engine, request: Request) -> torch.Tensor:
         seen = x.repeat(count, 1, 1, 1)
         if i < request.bootstrap * request.steps:
             picks = colours[torch.randint(len(colours), (count - 1,), generator=generator)][:, :, None, None]
-            outside = schedulers[0].add_noise(picks.expand_as(seen[1:]).contiguous(), noise.expand_as(seen[1:]), t[None])
+            outside = schedulers[0].add_noise(picks.expand_as(seen[1:]), noise.expand_as(seen[1:]), t[None])
             seen[1:] = masks[1:] * seen[1:] + (1 - masks[1:]) * outside
         away, towards = model.predict(torch.cat([seen, seen]), t, text).chunk(2)
         output = away + request.guidance * (towards - away)

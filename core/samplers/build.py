@@ -55,15 +55,17 @@ def noise_levels(scheduler: Any) -> list[float]:
     calls = len(scheduler.timesteps)
     if not hasattr(scheduler, "sigmas"):
         kept = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()
+        kept = kept.clamp(min=2**-24)  # trained to full noise it is 0: diffusers' other schedulers take this instead
         return [float(s) for s in ((1 - kept) / kept).sqrt()]
     levels = [float(s) for s in scheduler.sigmas[:calls]]
     # Heun asks its second question where the step ends, DPM2 and DPM++ SDE at a point between, kept elsewhere.
+    kind = type(scheduler)
     for second in range(1, calls, 2):
-        if isinstance(scheduler, diffusers.KDPM2DiscreteScheduler):
+        if kind is diffusers.KDPM2DiscreteScheduler:
             levels[second] = float(scheduler.sigmas_interpol[second])
-        elif isinstance(scheduler, diffusers.KDPM2AncestralDiscreteScheduler):
+        elif kind is diffusers.KDPM2AncestralDiscreteScheduler:
             levels[second] = float(scheduler.sigmas_interpol[second - 1])
-        elif isinstance(scheduler, diffusers.DPMSolverSDEScheduler):
+        elif kind is diffusers.DPMSolverSDEScheduler:
             levels[second] = math.sqrt(levels[second - 1] * float(scheduler.sigmas[second]))  # halfway in log sigma
     return levels
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import signal
 import sys
@@ -121,8 +120,7 @@ def _number(text: str) -> float | int | str:
     """What the person typed as a number; words go on to Request, whose message is better than argparse's."""
     for kind in (int, float):
         try:
-            value = kind(text)
-            return value if math.isfinite(value) or kind is float else text
+            return kind(text)
         except ValueError:
             continue
     return text
@@ -166,7 +164,7 @@ def _make(options: argparse.Namespace, catalogue: Catalogue, request: Request) -
         signal.signal(signal.SIGINT, previous)
     for k, picture in enumerate(done.pictures):
         path = options.out.with_name(f"{options.out.stem}-{k + 1}{options.out.suffix}") if k else options.out
-        one = request.replace(seed=(request.seed + k) % 2**32, batch=1, precision=done.precision)
+        one = request.single(k).replace(precision=done.precision)
         with disk_errors("picture", path.parent):
             metadata.save_png(picture, path, one, stopped_after=done.steps if done.stopped else None)
         print(path)

@@ -155,7 +155,7 @@ class _Solver:
 
 def _lane(model: StableDiffusion, entry: samplers.Sampler, schedule: str, request: Request, k: int) -> Lane:
     """Picture k of a request, at its starting noise: that of diffusers' pipelines for seed + k, drawn on the CPU."""
-    seed = (request.seed + k) % 2**32
+    seed = request.single(k).seed
     training = model.training | ({"prediction_type": "epsilon"} if model.prediction == "sample" else {})
     scheduler = build(entry, schedule, request.steps, training, seed)
     generator = torch.Generator("cpu").manual_seed(seed)

@@ -22,7 +22,7 @@ from typing import Literal, Protocol
 from core import metadata
 from core.errors import BadRequest, LoomError
 from core.files import disk_errors, save_jpeg, writable
-from core.request import MAX_SEED, Done, Preview, Request, Step
+from core.request import Done, Preview, Request, Step
 
 log = logging.getLogger(__name__)
 
@@ -263,6 +263,7 @@ class Jobs:
                     job.seconds = event.seconds
                     job.results = self._save(job, event)
                     self._end(job, "stopped" if event.stopped else "done")
+        assert job.over, "a run ends with Done"
 
     def _save(self, job: Job, done: Done) -> list[Path]:
         """Each picture as PNG with its own seed in the metadata. Raises OutputError."""
@@ -271,8 +272,7 @@ class Jobs:
         with disk_errors("pictures", folder):
             folder.mkdir(parents=True, exist_ok=True)
             for k, picture in enumerate(done.pictures):
-                seed = (job.request.seed + k) % (MAX_SEED + 1)  # the engine counts on from 0 after the last seed
-                request = job.request.replace(seed=seed, batch=1, precision=done.precision)
+                request = job.request.single(k).replace(precision=done.precision)
                 stem = f"{time.strftime('%H%M%S', time.localtime(job.created))}-{job.id[:6]}-{request.seed}"
                 path = folder / f"{stem}.png"
                 metadata.save_png(picture, path, request, stopped_after=done.steps if done.stopped else None)

@@ -60,7 +60,7 @@ class Region:
         if self.mask is not None and self.mask.empty:
             raise BadRequest(f"{who} has an empty mask: paint it, or delete the region.", "regions")
         if self.guidance is not None:
-            object.__setattr__(self, "guidance", _guidance(self.guidance))
+            object.__setattr__(self, "guidance", _amount(who, "guidance", self.guidance, 1, 30))
         object.__setattr__(self, "weight", _amount(who, "weight", self.weight, 0.05, 20))
         object.__setattr__(self, "feather", _amount(who, "feather", self.feather, 0, 256))
 
@@ -145,7 +145,7 @@ class Request:
         object.__setattr__(self, "stride", _integer("stride", self.stride, 8, MAX_SIDE))
         for name in ("join_prompts", "wrap"):
             if not isinstance(getattr(self, name), bool):
-                raise BadRequest(f"{_label(name)} must be true or false, not {_short(getattr(self, name))}.", name)
+                raise BadRequest(f"The {_label(name)} must be true or false, not {_short(getattr(self, name))}.", name)
 
     def _checked_regions(self) -> tuple[Region, ...]:
         if not isinstance(self.regions, (list, tuple)):
@@ -167,6 +167,8 @@ class Request:
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Request:
         """A Request from loose values (a form, JSON). Raises BadRequest for an unknown field."""
+        if not isinstance(values, dict):
+            raise BadRequest(f"A request must be a list of fields with their values, not {_short(values)}.")
         unknown = [k for k in values if k not in cls.fields()]
         if unknown:
             raise BadRequest(f"A request has no field {_short(unknown[0])}. "
@@ -180,6 +182,10 @@ class Request:
     def replace(self, **changes: Any) -> Request:
         return dataclasses.replace(self, **changes)
 
+    def single(self, k: int) -> Request:
+        """The request that makes picture k of this batch alone; after the last seed comes 0."""
+        return self.replace(seed=(self.seed + k) % (MAX_SEED + 1), batch=1)
+
 
 _RANGES = (("steps", 1, MAX_STEPS), ("seed", 0, MAX_SEED), ("width", 8, MAX_SIDE), ("height", 8, MAX_SIDE),
            ("batch", 1, MAX_BATCH))
@@ -190,7 +196,11 @@ def _label(field: str) -> str:
 
 
 def _short(value: object) -> str:
-    text = "empty" if value is None or value == "" else repr(value)
+    if value is None or (isinstance(value, str) and not value):
+        return "empty"
+    if isinstance(value, int) and abs(value) >= 10**20:  # beyond 4300 digits repr itself refuses
+        return "a number that long"
+    text = " ".join(repr(value).split())  # arrays are written over several lines
     return text if len(text) <= 40 else text[:37] + "..."
 
 
@@ -219,31 +229,35 @@ def _integer(name: str, value: Any, low: int, high: int) -> int:
 
 
 def _guidance(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+    if not _is_number(value):
         raise BadRequest(f"The guidance must be a number, not {_short(value)}: choose from 1 to 30.", "guidance")
     if not 1 <= value <= 30:
-        raise BadRequest(f"The guidance cannot be {value:g}: choose from 1 (follow the prompt as it is) to 30.",
+        raise BadRequest(f"The guidance cannot be {_short(value)}: choose from 1 (follow the prompt as it is) to 30.",
                          "guidance")
     return float(value)
 
 
 def _amount(who: str, name: str, value: Any, low: float, high: float) -> float:
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not low <= value <= high:
+    if not _is_number(value) or not low <= value <= high:
         raise BadRequest(f"{who} cannot have the {name} {_short(value)}: choose from {low:g} to {high:g}.",
                          name if who == "A request" else "regions")
     return float(value)
 
 
+def _is_number(value: Any) -> bool:
+    """Real and finite. An int is, however long: math.isfinite cannot take the long ones."""
+    if isinstance(value, (bool, int)):
+        return not isinstance(value, bool)
+    return isinstance(value, (float, np.integer, np.floating)) and math.isfinite(value)
+
+
 def _box(who: str, box: Any) -> Box:
-    good = isinstance(box, (list, tuple)) and len(box) == 4 and all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in box)
-    if not good:
+    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(_is_number(v) for v in box):
         raise BadRequest(f"{who} has the box {_short(box)}: it must be x0, y0, x1, y1 in 0 to 1.", "regions")
-    x0, y0, x1, y1 = (float(v) for v in box)
+    x0, y0, x1, y1 = box
     if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
         raise BadRequest(f"{who} has the box {_short(list(box))}: x0 < x1 and y0 < y1, all in 0 to 1.", "regions")
-    return x0, y0, x1, y1
+    return float(x0), float(y0), float(x1), float(y1)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class ModelInfo:
     tokens: int  # prompt tokens it reads, begin and end marks included
     tiny: bool  # has a tiny autoencoder for previews
     megabytes: float  # size of its weights on disk
+    decoder_channels: int = 128  # of the decoder's last level, at full size: what its memory grows with
 
     @property
     def is_storybook(self) -> bool:
@@ -93,6 +94,7 @@ def describe(name: str, folder: Path) -> ModelInfo:
         side = unet["sample_size"]
         rows, columns = (side, side) if isinstance(side, int) else side
         weights = [p for part in ("unet", "vae", "text_encoder") for p in (folder / part).glob("*.safetensors")]
+        channels = int(vae["block_out_channels"][0])
         tokens = int(text.get("max_position_embeddings", 77))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder} has a broken configuration ({error!r}): copy the model anew.") from None
@@ -100,7 +102,7 @@ def describe(name: str, folder: Path) -> ModelInfo:
         if not any((folder / part).glob("*.safetensors")):
             raise ModelError(f"{folder / part} holds no .safetensors weights: the model is incomplete, copy it anew.")
     return ModelInfo(name=name, path=str(folder), family=FAMILIES[kind], width=columns * factor, height=rows * factor,
-                     multiple=factor, tokens=tokens,
+                     multiple=factor, tokens=tokens, decoder_channels=channels,
                      tiny=(folder / "preview" / "config.json").is_file(),
                      megabytes=sum(p.stat().st_size for p in weights) / 2**20)
 

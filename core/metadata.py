@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from core import __version__
 from core.errors import BadRequest, LoomError
@@ -25,7 +25,8 @@ _MAX_TEXT = 1_000_000  # characters of a text chunk that is read at all
 # A1111 label -> field; size, schedule and prompts are spelt out in code
 _LABELS = {"Steps": "steps", "Sampler": "sampler", "Schedule type": "schedule", "CFG scale": "guidance",
            "Seed": "seed", "Model": "model"}
-_PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+# A1111's pattern, its labels bounded: without a bound, a long line of letters takes the square of its length.
+_PAIR = re.compile(r'(\w[\w \-/]{1,60}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
 
 def to_text(request: Request) -> str:
@@ -47,7 +48,7 @@ def from_text(text: str) -> dict[str, Any]:
 
     Raises BadRequest when the text holds no settings.
     """
-    *body, last = text[:_MAX_TEXT].strip().split("\n")
+    *body, last = text[:_MAX_TEXT].replace("\r\n", "\n").strip().split("\n")
     pairs = [(label, _unquote(value)) for label, value in _PAIR.findall(last)]
     if len(pairs) < 3:
         body, pairs = [*body, last], []
@@ -103,11 +104,13 @@ def read_png(path: Path | str) -> Request:
             image.load()
             texts = {k: v for k, v in image.info.items() if isinstance(v, str) and len(v) <= _MAX_TEXT}
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadRequest(f"{Path(path).name} is not a picture that can be read ({str(error)[:80]}).") from None
+        unknown = isinstance(error, UnidentifiedImageError)
+        why = "of no known format" if unknown else getattr(error, "strerror", None) or str(error)[:80]
+        raise BadRequest(f"{Path(path).name} is not a picture that can be read ({why}): choose another file.") from None
     if OWN_KEY in texts:
         try:
             return Request.parse(json.loads(texts[OWN_KEY])["request"])
-        except (ValueError, KeyError, TypeError, LoomError):
+        except (ValueError, KeyError, TypeError, RecursionError, LoomError):
             pass  # written by a later version or tampered with: the common text may still do
     if A1111_KEY in texts:
         values = from_text(texts[A1111_KEY])

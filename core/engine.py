@@ -60,6 +60,12 @@ class Engine:
         return self._model
 
     @torch.inference_mode()
+    def decode(self, latents: np.ndarray, request: Request, decoder: str) -> tuple[np.ndarray, ...]:
+        """(n, C, h, w) latents of a request's model -> n pictures (H, W, 3) uint8. decoder: as in Preview."""
+        model = self.load(request.model, request.precision)
+        return _decode(previews.make(decoder, model) or model.decode, torch.from_numpy(latents).to(model.device))
+
+    @torch.inference_mode()
     def generate(self, request: Request, preview: Preview | None = None,
                  cancel: threading.Event | None = None) -> Iterator[Step | Done]:
         """Yields a Step after each solver step and one Done at the end; stops before the next network call once

@@ -14,10 +14,13 @@ import shutil
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
+
+import numpy as np
 
 from core import metadata
 from core.errors import BadRequest, LoomError
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 
 State = Literal["waiting", "running", "done", "stopped", "failed"]
 KEPT_JOBS = 60  # with their frames; older ones are forgotten, their results stay
+KEPT_ESTIMATES = 8  # runs whose regions' own estimates stay in memory
 MAX_WAITING = 200
 
 
@@ -43,6 +47,8 @@ class Runner(Protocol):
     def load(self, name: str) -> object: ...
 
     def generate(self, request: Request, preview: Preview, cancel: threading.Event) -> Iterator[Step | Done]: ...
+
+    def decode(self, latents: np.ndarray, request: Request, decoder: str) -> tuple[np.ndarray, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ class Job:
     seconds: float = 0.0  # of the whole run, when it is over
     loading: bool = False  # running, and the model is on its way
     version: int = 0  # grows with every change
+    own_x0: list[Mapping[int, np.ndarray]] = field(default_factory=list)  # of each step: region -> (B, C, h, w)
     cancel: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -102,6 +109,10 @@ class Job:
         """The preview of step `index` as a JPEG file; it exists once the step is in `steps` (and previews are on)."""
         return self.frames_dir / f"{index:03d}-{picture}.jpg"
 
+    def region_frame(self, index: int, region: int, picture: int = 0) -> Path:
+        """What region number `region` (0: the background) alone believed at step `index`; see `Jobs.show_region`."""
+        return self.frames_dir / f"region{region}-{index:03d}-{picture}.jpg"
+
 
 class Jobs:
     """runner: makes the engine, called once, in the worker thread (so that heavy imports wait there).
@@ -119,6 +130,7 @@ class Jobs:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._waiting: deque[Job] = deque()
         self._running: Job | None = None
+        self._favours: deque[Callable[[Runner], None]] = deque()  # small work for the device, done between steps
         self._lock = threading.Condition()
         self._listeners: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
         self._closing = False
@@ -194,6 +206,38 @@ class Jobs:
         finally:
             self._listeners.get(job.id, set()).discard(listener)
 
+    async def show_region(self, job: Job, index: int, region: int, picture: int = 0) -> Path:
+        """The JPEG of a region's own x0 at a step, decoded when first asked for, in mid-run between two steps.
+
+        Raises BadRequest for a step or region that has none (not there yet, hidden, forgotten), OutputError.
+        """
+        path = job.region_frame(index, region, picture)
+        if path.exists():
+            return path
+        if not (0 <= index < len(job.own_x0) and region in job.own_x0[index]
+                and 0 <= picture < len(job.own_x0[index][region])):
+            raise BadRequest(f"Region {region} has no estimate of its own at step {index + 1}: it is hidden, seen "
+                             "through windows, or the step has not been taken.", "regions")
+        latents = job.own_x0[index][region][picture:picture + 1]
+        answer: Future[Path] = Future()
+
+        def decode(runner: Runner) -> None:
+            try:
+                decoder = "vae" if job.preview.decoder == "none" else job.preview.decoder
+                shown = runner.decode(latents, job.request, decoder)[0]
+                with disk_errors("previews", job.frames_dir):
+                    save_jpeg(shown, path)
+                answer.set_result(path)
+            except BaseException as error:
+                answer.set_exception(error)
+
+        with self._lock:
+            if self._closing:
+                raise BadRequest("The studio is closing: start it again to go on.")
+            self._favours.append(decode)
+            self._lock.notify_all()
+        return await asyncio.wrap_future(answer)
+
     def wait(self, job: Job, timeout: float | None = None) -> Job:
         """Block until the job is over (or the time is)."""
         with self._lock:
@@ -217,14 +261,16 @@ class Jobs:
     def _work(self) -> None:
         while True:
             with self._lock:
-                self._lock.wait_for(lambda: self._waiting or self._closing or self._warm)
+                self._lock.wait_for(lambda: self._waiting or self._closing or self._warm or self._favours)
                 if self._closing:
                     return
                 job = self._running = self._waiting.popleft() if self._waiting else None
                 if job:
                     self._change(job, state="running", loading=True)
             if job is None:
-                self._warm_up()
+                if self._warm:
+                    self._warm_up()
+                self._do_favours()
                 continue
             try:
                 self.runner = self.runner or self._make_runner()
@@ -238,6 +284,10 @@ class Jobs:
             finally:
                 with self._lock:
                     self._running = None
+
+    def _do_favours(self) -> None:
+        while self._favours and self.runner:
+            self._favours.popleft()(self.runner)
 
     def _warm_up(self) -> None:
         try:
@@ -257,8 +307,11 @@ class Jobs:
                         for k, picture in enumerate(event.pictures):
                             save_jpeg(picture, job.frame(event.index, k))
                     with self._lock:
+                        if event.regions_x0:
+                            job.own_x0.append(event.regions_x0)
                         job.steps.append(StepInfo.of(event))
                         self._change(job, loading=False)
+                    self._do_favours()
                 else:
                     job.seconds = event.seconds
                     job.results = self._save(job, event)
@@ -293,6 +346,8 @@ class Jobs:
                 loop.call_soon_threadsafe(event.set)
 
     def _forget_old(self) -> None:
+        for job in [j for j in self._jobs.values() if j.over and j.own_x0][:-KEPT_ESTIMATES]:
+            job.own_x0 = []  # a few MB each at 1024x1024
         for old in [j for j in self._jobs.values() if j.over][: max(0, len(self._jobs) - KEPT_JOBS)]:
             del self._jobs[old.id]
             self._listeners.pop(old.id, None)

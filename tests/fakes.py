@@ -42,8 +42,15 @@ class FakeRunner:
             pictures = tuple(picture(request, k, (index + 1) / request.steps) for k in range(request.batch))
             sigma = 14.6 * (1 - index / request.steps) ** 3
             yield Step(index, request.steps, 999 * (1 - index / request.steps), sigma, time.perf_counter() - began,
-                       2 * (index + 1), latents, latents, pictures if preview.decoder != "none" else ())
+                       2 * (index + 1), latents, latents, pictures if preview.decoder != "none" else (),
+                       {k: latents + k for k in range(len(request.regions) + 1)} if request.regions else {})
         yield Done(pictures, latents, time.perf_counter() - began, 2 * request.steps, request.steps, False, "fp32")
+
+
+    def decode(self, latents: np.ndarray, request: Request, decoder: str) -> tuple[np.ndarray, ...]:
+        """Grey pictures, lighter for higher values."""
+        shape = (request.height, request.width, 3)
+        return tuple(np.full(shape, np.clip(40 * z.mean(), 0, 255), np.uint8) for z in latents)
 
 
 def picture(request: Request, k: int, part: float) -> np.ndarray:

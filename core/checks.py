@@ -47,7 +47,8 @@ def unknown_words(prompt: str) -> list[str]:
     words = vocabulary.unknown_words(prompt)
     if not words:
         return []
-    shown = ", ".join(word if len(word) <= 24 else word[:21] + "..." for word in words[:8]) + (", ..." if len(words) > 8 else "")
+    short = [word if len(word) <= 24 else word[:21] + "..." for word in words[:8]]
+    shown = ", ".join(short) + (", ..." if len(words) > 8 else "")
     return [f"Storybook does not know: {shown}. It paints as if they were not there."]
 
 

@@ -1,4 +1,4 @@
-"""Presets: small TOML files below presets/, read and checked once at the start. Data only, no code in them."""
+"""Presets: small files below presets/ (TOML, layouts as JSON), read and checked once at the start. Data only."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import StartError, closest
+from core import layoutfile
+from core.errors import BadRequest, StartError, closest
 from core.registry import Registry
-from core.request import MAX_PROMPT
+from core.request import MAX_PROMPT, Request
 
 PRESETS = Path(__file__).parent.parent / "presets"
 PLACE = "{prompt}"
@@ -66,3 +67,18 @@ def _tables(path: Path) -> dict[str, Any]:
         raise StartError(f"The presets file {path} cannot be read ({str(error)[:80]}).") from None
     except tomllib.TOMLDecodeError as error:
         raise StartError(f"The presets file {path} is not valid TOML: {str(error)[:120]}.") from None
+
+
+def load_layouts(folder: Path = PRESETS / "layouts") -> dict[str, Request]:
+    """The layouts of a folder by their names, in the order of their files; "1-living-room.json" is "Living room".
+
+    Each is a layout file, as `python -m core compose` takes it. Raises StartError, in one line, for one that is none.
+    """
+    layouts = {}
+    for path in sorted(folder.glob("*.json")):
+        name = path.stem.lstrip("0123456789-").replace("-", " ").capitalize()
+        try:
+            layouts[name] = Request(**layoutfile.read(path))
+        except BadRequest as error:
+            raise StartError(f"The preset {path.name} cannot be used: {error}") from None
+    return layouts

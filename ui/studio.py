@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from core.checks import Note, check
 from core.errors import LoomError
 from core.jobs import Jobs
 from core.models.catalogue import Catalogue, ModelInfo
-from core.presets import Style
+from core.presets import Style, load_layouts
 from core.registry import Registry
 from core.request import Request
 
@@ -21,6 +22,7 @@ class Studio:
     jobs: Jobs
     styles: Registry[Style]
     model: str = "storybook"
+    layouts: Mapping[str, Request] = field(default_factory=load_layouts)  # to start from, in the Regions tab
 
     def info(self, name: str) -> ModelInfo | None:
         """The model's description, or None when it cannot be read (its error shows when it is used)."""

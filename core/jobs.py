@@ -279,8 +279,9 @@ class Jobs:
                 self._end(job, "failed", error)
             except Exception as error:  # our own mistake: the job fails with it, the worker lives on
                 log.exception("job %s failed", job.id)
-                self._end(job, "failed", LoomError(f"Something broke inside the studio ({type(error).__name__}: "
-                                                   f"{str(error)[:200]}). The server's log has the details."))
+                why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                self._end(job, "failed", LoomError(f"Something broke inside the studio ({why}). "
+                                                   "The server's log has the details."))
             finally:
                 with self._lock:
                     self._running = None

@@ -57,9 +57,9 @@ def state_of(job: Job, jobs: Jobs, behind: Sequence[str] = ()) -> State:
     }
 
 
-def empty(examples: Sequence[str], message: str = "") -> State:
+def empty(examples: Sequence[str], message: str = "", title: str = "") -> State:
     """The stage before the first run. message: one line on why it is empty, if that needs saying."""
-    return {"job": "", "state": "empty", "examples": list(examples), "error": message}
+    return {"job": "", "state": "empty", "examples": list(examples), "error": message, "title": title}
 
 
 class Desk:

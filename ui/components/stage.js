@@ -2,8 +2,8 @@
 
 const { Frames } = await import(new URL(`frames.js${new URL(import.meta.url).search}`, import.meta.url));
 
-const OWN = "latent-loom.runs"; // this tab's runs (sessionStorage): where a reload comes back to
-const LAST = "latent-loom.last"; // this browser's last run (localStorage): what a new tab may fetch
+const RUNS = "latent-loom.runs"; // this tab's runs (sessionStorage): where a reload comes back to
+const NEWEST = "latent-loom.last"; // this browser's last run (localStorage): what a new tab may fetch
 const DWELL = 45; // ms that each frame stays at least, so that none is skipped
 const HURRY = 18; // ms when more than HURRY_ABOVE frames are waiting
 const HURRY_ABOVE = 8;
@@ -15,6 +15,7 @@ const sleep = (ms) => new Promise((go) => setTimeout(go, ms));
 
 export function mount({ element, props, trigger, watch }) {
   const part = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e]));
+  const [OWN, LAST] = [RUNS, NEWEST].map((key) => key + (props.scope ? `.${props.scope}` : "")); // each stage its own
   let state = { job: "", state: "empty", steps: [], examples: [], results: [] };
   let frames = new Frames("");
   let shown = 0; // step on the stage, counted from 1; 0: none
@@ -192,7 +193,7 @@ export function mount({ element, props, trigger, watch }) {
     const lines = [];
     const nothing = !shown && !reach();
     if (state.state === "empty") {
-      lines.push(tag("h2", "Type a prompt, press Generate, and watch every step."));
+      lines.push(tag("h2", state.title || "Type a prompt, press Generate, and watch every step."));
       if (state.error) lines.push(tag("p", state.error));
       lines.push(tag("p", "Or begin with one of these:", "hint"), examples());
       if (!state.error && read(localStorage, LAST)) lines.push(button("Show the last run", "linkish", fetchLast));

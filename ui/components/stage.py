@@ -49,7 +49,7 @@ _TEMPLATE = f"""
 
 
 class Stage(Scripted):
-    """Value: a state of `ui.stream`.
+    """Value: a state of `ui.stream`. scope: tells the runs of several stages of one page apart.
 
     Events: stop {job}, attach {jobs}, restore {jobs} (after a reload), example {prompt}, reuse {seed}.
     """
@@ -58,5 +58,5 @@ class Stage(Scripted):
     template = _TEMPLATE
     custom_events = ("stop", "attach", "restore", "example", "reuse")
 
-    def __init__(self, value: dict[str, Any] | None = None, render: bool = True):
-        super().__init__(value, elem_classes=["stage-box"], render=render)
+    def __init__(self, value: dict[str, Any] | None = None, scope: str = "", render: bool = True):
+        super().__init__(value, elem_classes=["stage-box"], scope=scope, render=render)

@@ -6,6 +6,7 @@ Reads small JSON files only (no torch): the page lists models before any heavy i
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from core.errors import ModelError, closest
 
 STORYBOOK = Path(__file__).parent.parent / "storybook" / "weights"
 FAMILIES = {"StableDiffusionPipeline": "sd"}  # _class_name of model_index.json -> module in core.models
+PREDICTIONS = ("epsilon", "v_prediction", "sample")  # what `core.denoise` turns into a clean picture
 
 
 @dataclass(frozen=True)
@@ -74,21 +76,26 @@ class Catalogue:
         if name in self._found():
             return describe(name, self.models_dir / name)
         if name == self.extra:  # only what the person who started the program named: never a path from the page
-            return describe(name, Path(name)) if Path(name).exists() or not _is_hub_id(name) else _hub(name)
+            return describe(name, Path(name)) if os.path.exists(name) or not _is_hub_id(name) else _hub(name)
         raise ModelError(f"No model named {name[:80]!r}. {closest(name[:80], self.names())}")
 
 
 def describe(name: str, folder: Path) -> ModelInfo:
     """Reads a diffusers folder's configuration. Raises ModelError for what is missing or broken."""
-    if not folder.is_dir():
-        raise ModelError(f"There is no model folder {folder}: check the path, or put a diffusers folder there.")
+    if not os.path.isdir(folder):  # Path.is_dir raises for a name that is too long
+        shown = str(folder)[:200] if str(folder).isprintable() else repr(str(folder)[:200])
+        raise ModelError(f"There is no model folder {shown}: check the path, or put a diffusers folder there.")
     index = _json(folder, "model_index.json")
     kind = index.get("_class_name", "")
-    if kind not in FAMILIES:
-        raise ModelError(f"{folder} holds a {kind or 'nameless pipeline'}, which is not known here yet. "
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise ModelError(f"{folder} holds a {str(kind or 'nameless pipeline')[:60]}, which is not known here yet. "
                          f"Known: {', '.join(FAMILIES)}.")
     unet, vae = _json(folder, "unet/config.json"), _json(folder, "vae/config.json")
     text = _json(folder, "text_encoder/config.json")
+    prediction = _json(folder, "scheduler/scheduler_config.json").get("prediction_type", "epsilon")
+    if prediction not in PREDICTIONS:
+        raise ModelError(f"{folder} predicts {str(prediction)[:40]!r}, which is not known here yet. "
+                         f"Known: {', '.join(PREDICTIONS)}.")
     try:
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
         side = unet["sample_size"]
@@ -96,7 +103,7 @@ def describe(name: str, folder: Path) -> ModelInfo:
         weights = [p for part in ("unet", "vae", "text_encoder") for p in (folder / part).glob("*.safetensors")]
         channels = int(vae["block_out_channels"][0])
         tokens = int(text.get("max_position_embeddings", 77))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"{folder} has a broken configuration ({error!r}): copy the model anew.") from None
     for part in ("unet", "vae", "text_encoder"):
         if not any((folder / part).glob("*.safetensors")):
@@ -124,7 +131,7 @@ def _json(folder: Path, part: str) -> dict[str, Any]:
         value = json.loads((folder / part).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{folder} is not a diffusers folder: {part} is missing. Copy the model anew.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder / part} cannot be read ({str(error)[:80]}): copy the model anew.") from None
     if not isinstance(value, dict):
         raise ModelError(f"{folder / part} is not a configuration: copy the model anew.")

@@ -16,10 +16,12 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from core.errors import ModelError
+from core.errors import ModelError, OutOfMemory
 from core.models.catalogue import ModelInfo, _json
 from core.models.device import DTYPES, memory_errors
 from core.prompts import PromptEncoder
+from core.samplers import SAMPLERS
+from core.samplers.build import build
 
 log = logging.getLogger(__name__)
 
@@ -80,25 +82,36 @@ class StableDiffusion:
 def load(info: ModelInfo, device: torch.device, precision: str) -> StableDiffusion:
     """Reads a diffusers folder. Raises ModelError for what is missing or broken, OutOfMemory."""
     folder, dtype = Path(info.path), DTYPES[precision]
+    training = _json(folder, "scheduler/scheduler_config.json")
     try:
         with memory_errors(f"loading {info.name}"):
-            options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": False}
-            unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype, **options)
-            vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, **options)
-            tiny = (AutoencoderTiny.from_pretrained(folder / "preview", torch_dtype=dtype, **options)
-                    if info.tiny else None)
+            build(SAMPLERS["DDIM"], "Uniform", 1, training, seed=0)  # fails on training nobody could sample from
+            unet = _part(UNet2DConditionModel, folder / "unet", dtype)
+            vae = _part(AutoencoderKL, folder / "vae", dtype)
+            tiny = _part(AutoencoderTiny, folder / "preview", dtype) if info.tiny else None
             # On a CPU the text encoder stays in float32: it runs once per prompt, and everything hangs on it.
             text_dtype = torch.float32 if device.type == "cpu" else dtype
             text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=text_dtype,
                                                          use_safetensors=True, local_files_only=True)
             tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        log.exception("loading %s", folder)
-        raise ModelError(f"{info.name} could not be loaded ({str(error).splitlines()[0][:160]}): "
-                         "copy the model anew, or choose another.") from error
+    except OutOfMemory:
+        raise
+    except Exception as error:  # a broken folder may break any line of four libraries
+        log.info("loading %s", folder, exc_info=True)
+        why = " ".join(str(error).split())[:160] or type(error).__name__
+        raise ModelError(f"{info.name} could not be loaded ({why}): copy the model anew, or choose another.") from error
     for part in filter(None, (unet, vae, tiny, text_encoder)):
         part.requires_grad_(False).eval().to(device)
     for part in filter(None, (unet, vae, tiny)):
         part.to(memory_format=torch.channels_last)
     return StableDiffusion(info, device, precision, PromptEncoder(tokenizer, text_encoder), unet, vae, tiny,
-                           _json(folder, "scheduler/scheduler_config.json"))
+                           training)
+
+
+def _part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """A network with all of its weights: diffusers fills those that are missing with random numbers."""
+    network, found = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True,
+                                          low_cpu_mem_usage=False, output_loading_info=True)
+    if missing := found["missing_keys"]:
+        raise ValueError(f"{folder.name} lacks {len(missing)} of its weights, {sorted(missing)[0]} for one")
+    return network

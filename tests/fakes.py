@@ -68,9 +68,14 @@ def picture(request: Request, k: int, part: float) -> np.ndarray:
 
 
 class FakeCatalogue(Catalogue):
-    """Storybook by name only: what the page needs of it without its weights."""
+    """Storybook and another model by name only: what the page needs of them without their weights."""
+
+    def names(self) -> list[str]:
+        return ["storybook", "other"]
 
     def get(self, name: str) -> ModelInfo:
         if name == "storybook":
             return ModelInfo("storybook", str(STORYBOOK), "sd", 256, 256, 8, 77, True, 38.0)
+        if name == "other":
+            return ModelInfo("other", "models/other", "sd", 512, 512, 8, 77, False, 1_700.0)
         return super().get(name)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,8 @@ def served(folder: Path, runner: Callable[[], Runner] | None = None, catalogue: 
     async def launch() -> tuple[str, Any]:  # where no loop runs, gradio makes one for every lock and closes none
         return app.launch(studio, "127.0.0.1", 0)
 
-    address, page = asyncio.run(launch())
+    with ThreadPoolExecutor(1) as thread:  # Playwright's loop may run in this one
+        address, page = thread.submit(asyncio.run, launch()).result()
     try:
         yield Served(address, studio)
     finally:

@@ -18,8 +18,9 @@ FIELDS = ("prompt", "negative_prompt", "model", "sampler", "schedule", "steps", 
 NO_STYLE = "None"
 CUSTOM = "Custom"
 MORE = ("schedule", "guidance", "seed", "batch", "width", "height", "precision", "preview")  # folded away at first
-PREVIEWS = [("Full decoder, every step", "vae"), ("Small decoder, every step", "tiny"),
-            ("Linear, every step", "linear"), ("Off", "none")]
+PREVIEWS = [("Full decoder", "vae"), ("Small decoder", "tiny"), ("Linear", "linear"), ("Off", "none")]
+_PREVIEW_WORDS = {"vae": "Each step as sharp as the result.", "tiny": "Each step by a small network: quick.",
+                  "linear": "Each step by a colour map: free, coarse.", "none": "Only the result is decoded."}
 PRECISIONS = [("Automatic", "auto"), ("32 bit", "fp32"), ("bfloat16", "bf16"), ("float16", "fp16")]
 
 _NUMBER = re.compile(r"[+-]?(\d{1,400}(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
@@ -103,6 +104,8 @@ def hints(values: Values, style: Style | None = None) -> dict[str, str]:
         found["sampler"] = _sentence(SAMPLERS[values["sampler"]].words)
     if values["schedule"] in SCHEDULES and values["schedule"] != "Automatic":
         found["schedule"] = _sentence(SCHEDULES[values["schedule"]])
+    if values["preview"] in _PREVIEW_WORDS:
+        found["preview"] = _PREVIEW_WORDS[values["preview"]]
     if style:
         found["style"] = _sentence(style.words)
     return found

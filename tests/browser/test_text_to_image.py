@@ -132,9 +132,10 @@ def test_runs_asked_for_meanwhile_come_one_after_the_other(visit: Any, fake: Ser
     picture(page, re.compile("of 9$")).wait_for()
     generate(page, "a red boat", 4)
     page.get_by_text("1 run after this").wait_for()
-    assert page.get_by_text("2 in queue").is_visible()
-    picture(page, re.compile("of 4$")).wait_for()
+    page.get_by_text("2 in queue").wait_for()
+    page.get_by_text("· 4 steps ·").wait_for()
     picture(page, "Picture, finished").wait_for()
+    page.get_by_text("in queue").wait_for(state="detached")
 
 
 def test_control_enter_generates_from_any_field(visit: Any, fake: Served) -> None:
@@ -155,8 +156,8 @@ def test_who_scrubs_back_stays_there_while_frames_arrive(visit: Any, fake: Serve
     picture(page, "Picture, step 2 of 25").wait_for()
     page.get_by_text("running:").wait_for()
     page.get_by_role("link", name="Download").wait_for()
-    assert picture(page, "Picture, step 2 of 25").is_visible()
-    page.locator(".stage").press("ArrowRight")
+    picture(page, "Picture, step 2 of 25").wait_for()
+    page.locator(".stage:visible").press("ArrowRight")
     picture(page, "Picture, step 3 of 25").wait_for()
     page.get_by_role("button", name="Play").click()
     picture(page, "Picture, finished").wait_for()
@@ -164,12 +165,12 @@ def test_who_scrubs_back_stays_there_while_frames_arrive(visit: Any, fake: Serve
 
 def test_nothing_jumps_when_frames_arrive(visit: Any, fake: Served) -> None:
     page = visit(fake)
-    places = [page.locator(".mat").bounding_box()]
+    places = [page.locator(".mat:visible").bounding_box()]
     generate(page, "a red boat", 6)
     picture(page, re.compile("Picture, step")).wait_for()
-    places.append(page.locator(".mat").bounding_box())
+    places.append(page.locator(".mat:visible").bounding_box())
     picture(page, "Picture, finished").wait_for()
-    places.append(page.locator(".mat").bounding_box())
+    places.append(page.locator(".mat:visible").bounding_box())
     assert places[0] == places[1] == places[2]
 
 
@@ -212,7 +213,7 @@ def test_an_error_under_more_opens_it(visit: Any, fake: Served) -> None:
     page.get_by_role("button", name="More").click()
     page.get_by_role("button", name="Generate").click()
     page.get_by_role("alert").filter(has_text="The guidance cannot be 0").wait_for()
-    assert page.get_by_role("slider", name="Guidance").is_visible()
+    page.get_by_role("slider", name="Guidance").wait_for()
 
 
 def test_a_failed_run_shows_its_line_and_the_steps_before_it(visit: Any, fake: Served) -> None:
@@ -256,13 +257,13 @@ def test_a_batch_shows_each_picture(visit: Any, fake: Served) -> None:
     scrubber(page).fill("2")
     picture(page, "Picture, step 2 of 4 (3 of 3)").wait_for()
     page.get_by_role("button", name="Reuse seed").click()
-    seed = int(re.search(r"seed (\d+)", page.locator(".meta").inner_text())[1])
+    seed = int(re.search(r"seed (\d+)", page.locator(".meta:visible").inner_text())[1])
     page.wait_for_function("s => document.querySelector('[aria-label=Seed]').value === s", arg=str(seed + 2))
 
 
 def test_an_example_fills_the_prompt_and_starts(visit: Any, fake: Served) -> None:
     page = visit(fake)
-    examples = page.locator(".example")
+    examples = page.locator(".example:visible")
     assert examples.count() == 3
     text = examples.nth(1).inner_text()
     examples.nth(1).click()
@@ -285,6 +286,24 @@ def test_size_and_schedule_follow_what_is_chosen(visit: Any, fake: Served) -> No
     page.wait_for_function("document.querySelector('[aria-label=Schedule]').value === 'Automatic (Uniform)'")
 
 
+def test_another_model_brings_its_size_and_styles_and_takes_storybooks_words_away(visit: Any, fake: Served) -> None:
+    page = visit(fake)
+    prompt(page).fill("a frobnicator")
+    page.get_by_text("Storybook does not know").wait_for()
+    page.get_by_role("combobox", name="Model").click()
+    page.get_by_role("option", name="other").click()
+    page.wait_for_function("document.querySelector('[aria-label=Size]').value === '512 × 512'")
+    page.get_by_text("Storybook does not know").wait_for(state="detached")
+    page.get_by_text("Words Storybook knows").wait_for(state="hidden")
+    page.get_by_text("512 × 512 px").wait_for()
+    page.get_by_role("combobox", name="Style").click()
+    page.get_by_role("option", name="Photograph").click()
+    page.get_by_text("Natural light, a 35 mm lens.").wait_for()
+    page.get_by_role("button", name="Generate").click()
+    page.get_by_text("512×512 px · other").wait_for()
+    picture(page, "Picture, finished").wait_for()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_phone_needs_no_sideways_scrolling_and_generate_stays_in_reach(visit: Any, fake: Served, theme: str) -> None:
     page = visit(fake, width=390, height=844, theme=theme)
@@ -295,7 +314,7 @@ def test_a_phone_needs_no_sideways_scrolling_and_generate_stays_in_reach(visit: 
     page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
     box = page.get_by_role("button", name="Generate").bounding_box()
     assert 0 < box["y"] < box["y"] + box["height"] <= 844
-    stage, negative = page.locator(".stage"), page.get_by_role("textbox", name="Negative prompt")
+    stage, negative = page.locator(".stage:visible"), page.get_by_role("textbox", name="Negative prompt")
     assert prompt(page).bounding_box()["y"] < stage.bounding_box()["y"] < negative.bounding_box()["y"]
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     light = sum(int(part) for part in re.findall(r"\d+", ground)[:3]) / 3
@@ -308,6 +327,6 @@ def test_names_for_screen_readers(visit: Any, fake: Served) -> None:
                        ("button", "Generate"), ("slider", "Steps"), ("slider", "Step")):
         assert page.get_by_role(role, name=name, exact=True).count() == 1, (role, name)
     page.get_by_role("button", name="More").click()
-    assert page.get_by_role("slider", name="Guidance", exact=True).is_visible()
+    page.get_by_role("slider", name="Guidance", exact=True).wait_for()
     generate(page, "a red boat", 30)
     page.get_by_role("button", name="Stop", exact=True).click()

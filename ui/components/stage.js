@@ -70,6 +70,11 @@ export function mount({ element, props, trigger, watch }) {
     part.stop.lastElementChild.textContent = "Stop";
     buildStrip();
     buildThumbs();
+    const { top, bottom } = part.mat.getBoundingClientRect(); // on a phone Generate is in reach where the stage is not
+    if (ACTIVE.includes(state.state) && (bottom < 80 || top > window.innerHeight - 160)) {
+      const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+      part.stage.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
+    }
   }
 
   async function advance() {

@@ -22,8 +22,8 @@ _TEMPLATE = f"""
   <div class="mat" data-part="mat">
     <div class="mat-picture" data-part="picture"></div>
     <div class="mat-words" data-part="words" role="status"></div>
+    <div class="thumbs" data-part="thumbs" role="group" aria-label="Pictures of this run"></div>
   </div>
-  <div class="thumbs" data-part="thumbs" role="group" aria-label="Pictures of this run"></div>
   <div class="stage-row status-row">
     <p class="status" data-part="status"></p>
     <div class="stage-actions">

@@ -110,7 +110,9 @@ class TextToImage:
         inputs: set[Block] = set(self.fields.values())
         marks = [self.notes, self.seed, self.more]
         follow: dict[str, Any] = {"fn": self.follow, "inputs": [self.model], "outputs": [self.stage, self.bar], **WATCH}
-        for field in (self.prompt, self.negative, self.sampler, self.schedule, self.style, self.steps, self.guidance,
+        for text in (self.prompt, self.negative):  # a paste is a change to gradio, but no input
+            text.change(self.review, inputs, [self.notes], trigger_mode="always_last", **QUICK)
+        for field in (self.sampler, self.schedule, self.style, self.steps, self.guidance,
                       self.seed, self.batch, self.width, self.height, self.preview, self.precision):
             field.input(self.review, inputs, [self.notes], trigger_mode="always_last", **QUICK)
         self.sampler.input(self.offer_schedules, [self.sampler, self.schedule], [self.schedule], **QUICK)
@@ -131,8 +133,7 @@ class TextToImage:
         self.stage.restore(self.restore, inputs, list(self.fields.values()), **QUICK).then(**follow)
         self.stage.stop(self.stop, None, None, trigger_mode="multiple", **QUICK)
         self.stage.reuse(self.reuse, None, [self.seed], **QUICK)
-        self.words.pick(self.pick, [self.prompt], [self.prompt], **QUICK).then(
-            self.review, inputs, [self.notes], **QUICK)
+        self.words.pick(self.pick, [self.prompt], [self.prompt], **QUICK)
 
     def _values(self, data: dict[Any, Any]) -> dict[str, Any]:
         return {name: data[component] for name, component in self.fields.items()}

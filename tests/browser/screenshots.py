@@ -1,0 +1,58 @@
+"""Screenshots of the page for the README: `python -m tests.browser.screenshots docs/pictures`."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+from core.engine import Engine
+from core.models.catalogue import Catalogue
+from tests.browser import chromium
+from tests.serving import Served, served
+
+PROMPT = "a living room with a red sofa in the centre, a house plant on the left and a painting at the top right"
+SHOTS = [("desktop-light", 1440, 900, "light"), ("desktop-dark", 1440, 900, "dark"),
+         ("phone-light", 390, 844, "light"), ("phone-dark", 390, 844, "dark")]
+
+
+def shoot(browser: Any, server: Served, folder: Path, name: str, width: int, height: int, theme: str) -> None:
+    """One picture of a run in its middle, one of its end."""
+    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
+    page.goto(f"{server.address}?__theme={theme}")
+    page.wait_for_function("document.querySelector('[data-part=stage]')?.dataset.ready === 'yes'")
+    page.get_by_role("textbox", name="Prompt", exact=True).fill(PROMPT)
+    page.get_by_role("button", name="More").click()
+    page.get_by_role("spinbutton", name="Seed").fill("11")
+    page.get_by_role("button", name="More").click()
+    page.get_by_role("button", name="Generate").click()
+    page.get_by_role("img", name=re.compile("step 1[0-9] of 20")).wait_for(timeout=300_000)
+    page.mouse.move(0, 0)
+    page.screenshot(path=folder / f"{name}-running.png")
+    page.get_by_role("img", name="Picture, finished").wait_for(timeout=300_000)
+    page.wait_for_timeout(300)
+    page.screenshot(path=folder / f"{name}.png")
+    page.close()
+
+
+def main() -> None:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures")
+    model = sys.argv[2] if len(sys.argv) > 2 else "storybook"
+    folder.mkdir(parents=True, exist_ok=True)
+    catalogue = Catalogue(extra=model)
+    with tempfile.TemporaryDirectory() as work, sync_playwright() as driver:
+        with served(Path(work), lambda: Engine(catalogue), catalogue, model) as server:
+            server.studio.jobs.warm(model)
+            path = chromium.find(driver.chromium.executable_path)
+            browser = driver.chromium.launch(executable_path=path, args=chromium.ARGUMENTS)
+            for name, width, height, theme in SHOTS:
+                shoot(browser, server, folder, name, width, height, theme)
+            browser.close()
+
+
+if __name__ == "__main__":
+    main()

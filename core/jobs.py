@@ -190,6 +190,15 @@ class Jobs:
     def queue_length(self) -> int:
         return len(self._waiting) + (self._running is not None)
 
+    def pace(self, request: Request) -> float | None:
+        """Seconds per evaluation of the last run with this model, size and windows; None before there was one."""
+        kind = (request.model, request.width, request.height, request.panorama)
+        for job in reversed(list(self._jobs.values())):
+            asked = job.request
+            if (asked.model, asked.width, asked.height, asked.panorama) == kind and job.over and job.steps:
+                return job.steps[-1].seconds / max(job.steps[-1].evaluations, 1)
+        return None
+
     async def watch(self, job: Job) -> AsyncIterator[Job]:
         """The job now, and again after every change until it is over; fast changes arrive as one."""
         event = asyncio.Event()

@@ -16,11 +16,12 @@ from ui.stream import settings_line
 from ui.studio import Studio
 
 _DEFAULT = Request()
+_NO_REGIONS: list[dict] = []
 MODEL_STEPS = 20  # steps at which /samplers tells the number of network calls
 
 
 def add(studio: Studio) -> None:
-    """Register /txt2img, /models and /samplers in the current gr.Blocks. Sizes default to the chosen model's own."""
+    """Register /txt2img, /compose, /models and /samplers in the current gr.Blocks. Sizes default to the model's own."""
     info = studio.info(studio.model)
     native_width, native_height = (info.width, info.height) if info else (_DEFAULT.width, _DEFAULT.height)
 
@@ -34,11 +35,33 @@ def add(studio: Studio) -> None:
         values = dict(prompt=prompt, negative_prompt=negative_prompt, model=model, sampler=sampler, schedule=schedule,
                       steps=steps, guidance=guidance, seed=seed, width=width, height=height, batch=batch,
                       precision=precision)
-        return await txt2img_answer(studio, values, preview)
+        return await answer(studio, values, preview)
+
+    async def compose(
+        prompt: str = _DEFAULT.prompt, regions: list[dict] = _NO_REGIONS,
+        negative_prompt: str = _DEFAULT.negative_prompt, model: str = studio.model, sampler: str = _DEFAULT.sampler,
+        schedule: str = _DEFAULT.schedule, steps: int = _DEFAULT.steps, guidance: float = _DEFAULT.guidance,
+        seed: int = _DEFAULT.seed, width: int = native_width, height: int = native_height,
+        batch: int = _DEFAULT.batch, precision: str = _DEFAULT.precision, bootstrap: float = _DEFAULT.bootstrap,
+        masks: str = _DEFAULT.masks, join_prompts: bool = _DEFAULT.join_prompts, panorama: str = _DEFAULT.panorama,
+        stride: int = _DEFAULT.stride, wrap: bool = _DEFAULT.wrap, preview: str = "none",
+    ) -> tuple[list[gr.FileData], dict]:
+        values = dict(prompt=prompt, regions=regions, negative_prompt=negative_prompt, model=model, sampler=sampler,
+                      schedule=schedule, steps=steps, guidance=guidance, seed=seed, width=width, height=height,
+                      batch=batch, precision=precision, bootstrap=bootstrap, masks=masks, join_prompts=join_prompts,
+                      panorama=panorama, stride=stride, wrap=wrap)
+        if not regions and panorama == "off":
+            raise gr.Error("There is no region: add one with a box or a mask, or call /txt2img.", print_exception=False)
+        return await answer(studio, values, preview)
 
     gr.api(txt2img, api_name="txt2img", concurrency_limit=None, api_description=(
         "Makes pictures. Returns their PNG files, with metadata, and an object: seed, settings, request, evaluations, "
         "seconds, stopped."))
+
+    gr.api(compose, api_name="compose", concurrency_limit=None, api_description=(
+        "Makes pictures from regions, each with its own prompt: a list of {name, prompt, box: [x0, y0, x1, y1] in 0..1 "
+        "or mask: {width, height, runs}, negative_prompt, guidance, weight, feather}, later ones over earlier ones. "
+        "`prompt` rules what is left. Also wide and tall pictures, by windows (panorama). Returns what /txt2img does."))
 
     def models() -> list[dict]:
         return model_list(studio)
@@ -52,7 +75,7 @@ def add(studio: Studio) -> None:
         "The samplers: label, words, schedules each accepts, network calls at 20 steps."))
 
 
-async def txt2img_answer(studio: Studio, values: dict[str, Any], preview: str) -> tuple[Any, dict]:
+async def answer(studio: Studio, values: dict[str, Any], preview: str) -> tuple[Any, dict]:
     """Run a request to its end. Raises gr.Error with the one line that says what is wrong."""
     try:
         request = Request.parse(values)

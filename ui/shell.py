@@ -11,6 +11,7 @@ from ui import endpoints, theme
 from ui.components.bar import ModelBar, bar_state
 from ui.components.base import HERE as COMPONENTS
 from ui.studio import Studio
+from ui.tabs.regions import Regions
 from ui.tabs.text_to_image import QUICK, TextToImage
 
 MARK = """<div class="mark"><svg viewBox="0 0 28 28" aria-hidden="true">
@@ -43,6 +44,8 @@ def build(studio: Studio) -> gr.Blocks:
         with gr.Tabs(elem_classes=["tabs"]):
             with gr.Tab("Text to image"):
                 TextToImage(studio, bar, model)
+            with gr.Tab("Regions"):
+                Regions(studio, bar, model)
         bar.refresh(lambda name: bar_state(studio, name), [model], [bar], **QUICK)
         page.load(lambda name: (gr.Dropdown(choices=model_choices(studio)), bar_state(studio, name)),
                   [model], [model, bar], **QUICK)

@@ -1,0 +1,294 @@
+// The painting canvas with its tools, and the list of regions. Wires layout, view, tools and list together.
+
+const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const [masks, { Layout }, { View, paintStack }, { Tools, TOOLS }, { List, grow }, stage] = await Promise.all(
+  ["region_masks.js", "region_layout.js", "region_view.js", "region_tools.js", "region_list.js", "region_stage.js"]
+    .map(from));
+
+const KEY = "latent-loom.layout"; // the layout as it was left: this tab's (session), this browser's (local)
+const PAUSE = 350; // ms without a change after which the server is asked for the line of status
+const TYPED = "input, textarea, select, [contenteditable]";
+
+export function mount({ element, props, trigger, watch, upload }) {
+  const part = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e]));
+  const layout = new Layout(masks);
+  const view = new View(part.canvas, layout, masks);
+  const tools = new Tools({ canvas: part.canvas, layout, view, masks, done: changed, chosen: paint });
+  const beside = stage.follow(element, { layout, view, paintStack, maskOf: (region) => view.maskOf(region) });
+  let pause = 0;
+
+  // -- layout -> page, browser's memory, server
+
+  // Something of the layout has changed.
+  function changed() {
+    view.changed();
+    paint();
+    beside.repaint();
+    tell();
+  }
+
+  function tell() {
+    props.value = layout.value();
+    clearTimeout(pause);
+    pause = setTimeout(() => {
+      remember();
+      trigger("edit");
+    }, PAUSE);
+  }
+
+  function paint() {
+    list.paint();
+    view.later();
+    part.undo.disabled = !layout.past.length;
+    part.redo.disabled = !layout.future.length;
+    part.mirror.disabled = part.clear.disabled = part.save.disabled = !layout.regions.length;
+    part.hint.hidden = layout.regions.length > 0;
+    part.listed.hidden = !layout.regions.length;
+    if (part.prompt.value !== layout.prompt) part.prompt.value = layout.prompt;
+    grow(part.prompt);
+    for (const button of element.querySelectorAll("[data-tool]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.tool === tools.tool));
+    }
+    for (const button of element.querySelectorAll("[data-view]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.view === layout.view));
+    }
+    part.beneath.setAttribute("aria-pressed", String(view.beneath));
+    part.size.value = String(tools.brush);
+    part.size.max = String(Math.round(Math.min(layout.width, layout.height) * 0.6));
+    const share = (tools.brush - part.size.min) / (part.size.max - part.size.min);
+    part.size.style.setProperty("--part", `${100 * share}%`);
+    part["size-text"].textContent = `${tools.brush} px`;
+  }
+
+  function remember() {
+    const text = JSON.stringify(layout.value());
+    for (const store of [sessionStorage, localStorage]) {
+      try {
+        store.setItem(KEY, text);
+      } catch { /* full or forbidden: then a reload starts anew */ }
+    }
+  }
+
+  function remembered() {
+    for (const store of [sessionStorage, localStorage]) {
+      try {
+        const value = JSON.parse(store.getItem(KEY));
+        if (value && value.width > 0 && value.height > 0 && Array.isArray(value.regions)) return value;
+      } catch { /* not ours */ }
+    }
+    return null;
+  }
+
+  // -- server -> layout
+
+  function receive(value) {
+    if (!value || !value.width) return;
+    if (value.resize) layout.resize(...value.resize);
+    else layout.load(value);
+    fit();
+    changed();
+  }
+
+  function fit() {
+    const room = part.mat.getBoundingClientRect();
+    if (!room.width) return;
+    const scale = Math.min(room.width / layout.width, room.height / layout.height);
+    part.canvas.style.width = `${Math.floor(layout.width * scale)}px`;
+    part.canvas.style.height = `${Math.floor(layout.height * scale)}px`;
+    view.fit();
+  }
+
+  // Steps of the history may bring another size back.
+  function travel(how) {
+    const before = `${layout.width}x${layout.height}`;
+    if (!layout[how]()) return;
+    if (before !== `${layout.width}x${layout.height}`) trigger("sized", { width: layout.width, height: layout.height });
+    fit();
+    changed();
+  }
+
+  // -- the list
+
+  const act = (name) => (id) => {
+    layout[name](id);
+    changed();
+  };
+  const find = (id) => layout.regions.find((region) => region.id === id);
+  const list = new List(part.list, layout, {
+    select(id) {
+      if (layout.selected === id || !find(id)) return;
+      layout.selected = id;
+      paint();
+    },
+    text(id, key, text) {
+      find(id)[key] = text;
+      view.later();
+      tell();
+    },
+    rename(id, name) {
+      const given = name.trim() || find(id).name;
+      if (given !== find(id).name) layout.change(id, { name: given });
+      changed();
+    },
+    color(id, color) {
+      layout.change(id, { color });
+      changed();
+    },
+    visible(id) {
+      layout.change(id, { visible: !find(id).visible });
+      changed();
+    },
+    mirror(id) {
+      layout.change(id, { mask: masks.mirror(find(id).mask, layout.width) });
+      changed();
+    },
+    clear(id) {
+      layout.change(id, { mask: new Uint8Array(layout.size) });
+      changed();
+    },
+    order(id, by) {
+      if (layout.reorder(id, by)) changed();
+    },
+    solo: act("solo"), remove: act("remove"), duplicate: act("duplicate"),
+  });
+
+  // -- buttons and keys
+
+  function pick(tool) {
+    tools.pick(tool);
+    paint();
+  }
+
+  function brush(size) {
+    tools.brush = Math.round(Math.min(Math.max(size, part.size.min), part.size.max));
+    paint();
+  }
+
+  for (const button of element.querySelectorAll("[data-tool]")) {
+    button.addEventListener("click", () => pick(button.dataset.tool));
+  }
+  for (const button of element.querySelectorAll("[data-view]")) {
+    button.addEventListener("click", () => {
+      layout.view = button.dataset.view;
+      changed();
+    });
+  }
+  part.beneath.addEventListener("click", () => {
+    view.beneath = !view.beneath;
+    paint();
+  });
+  part.size.addEventListener("input", () => brush(Number(part.size.value)));
+  part.undo.addEventListener("click", () => travel("undo"));
+  part.redo.addEventListener("click", () => travel("redo"));
+  part.mirror.addEventListener("click", act("mirrorAll"));
+  part.clear.addEventListener("click", act("clearAll"));
+  part.add.addEventListener("click", () => {
+    const made = layout.add();
+    changed();
+    list.focusPrompt(made.id);
+  });
+  part.prompt.addEventListener("input", () => {
+    layout.prompt = part.prompt.value;
+    grow(part.prompt);
+    view.later();
+    tell();
+  });
+
+  function press(event) {
+    const free = event.target === document.body || (element.contains(event.target) && !event.target.closest(TYPED));
+    if (!free || event.altKey || !element.offsetParent) return;
+    const command = event.ctrlKey || event.metaKey;
+    const key = event.key.toLowerCase();
+    if (command && (key === "z" || key === "y")) travel(key === "y" || event.shiftKey ? "redo" : "undo");
+    else if (command) return;
+    else if (Object.values(TOOLS).includes(key.toUpperCase())) {
+      pick(Object.keys(TOOLS).find((tool) => TOOLS[tool] === key.toUpperCase()));
+    } else if (key === "[" || key === "]") brush(tools.brush * (key === "]" ? 1.2 : 1 / 1.2) + (key === "]" ? 1 : -1));
+    else if (/^[1-9]$/.test(key) && layout.regions[Number(key) - 1]) {
+      layout.selected = layout.regions[Number(key) - 1].id;
+      paint();
+    } else if (event.target === part.canvas && key === "delete" && layout.current) act("remove")(layout.selected);
+    else if (event.target === part.canvas && key === "escape") tools.cancel();
+    else if (event.target === part.canvas && tools.tool === "move" && key.startsWith("arrow")) {
+      const by = event.shiftKey ? layout.cell : 1;
+      tools.nudge(by * ((key === "arrowright") - (key === "arrowleft")), by * ((key === "arrowdown") - (key === "arrowup")));
+    } else return;
+    event.preventDefault();
+  }
+
+  // -- files: a layout, or a picture that was made here
+
+  async function open(file) {
+    if (!file) return;
+    part.drop.hidden = true;
+    const { path } = await upload(file);
+    trigger("opened", { path, name: file.name });
+  }
+
+  part.open.addEventListener("click", () => part.file.click());
+  part.file.addEventListener("change", () => {
+    open(part.file.files[0]);
+    part.file.value = "";
+  });
+  part.save.addEventListener("click", () => trigger("saved"));
+  part.preset.addEventListener("change", () => {
+    if (part.preset.value) trigger("preset", { name: part.preset.value });
+    part.preset.value = "";
+  });
+  for (const name of props.presets || []) part.preset.add(new Option(name, name));
+
+  const ground = element.closest(".regions-bench") || element;
+  let over = 0;
+  const carries = (event) => [...(event.dataTransfer?.types || [])].some((type) => type === "Files" || type === "text/uri-list");
+  ground.addEventListener("dragenter", (event) => {
+    if (!carries(event)) return;
+    over += 1;
+    part.drop.hidden = false;
+  });
+  ground.addEventListener("dragleave", () => {
+    over = Math.max(0, over - 1);
+    part.drop.hidden = over === 0;
+  });
+  ground.addEventListener("dragover", (event) => {
+    if (carries(event)) event.preventDefault();
+  });
+  ground.addEventListener("drop", async (event) => {
+    over = 0;
+    part.drop.hidden = true;
+    if (!carries(event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const [file] = event.dataTransfer.files;
+    if (file) open(file);
+    else open(await fetched(event.dataTransfer.getData("text/uri-list").split("\n")[0]));
+  });
+
+  // -- beginning
+
+  document.addEventListener("keydown", press);
+  const onCells = (event) => {
+    view.cells = event.detail;
+    view.later();
+  };
+  window.addEventListener("latent-loom:cells", onCells);
+  window.addEventListener("pagehide", () => props.value?.regions && remember());
+  new ResizeObserver(fit).observe(part.mat);
+  new IntersectionObserver(() => element.offsetParent && (fit(), paint())).observe(element);
+  watch("value", () => receive(props.value));
+
+  const kept = props.value?.fresh ? remembered() : null;
+  layout.load(kept || props.value, false);
+  layout.view = "paint";
+  if (kept) trigger("sized", { width: layout.width, height: layout.height });
+  pick("brush");
+  fit();
+  changed();
+  part.canvas.dataset.ready = "yes";
+}
+
+// A picture of this studio that was dragged from the stage.
+async function fetched(address) {
+  if (!address || new URL(address, document.baseURI).origin !== location.origin) return null;
+  const answer = await fetch(address);
+  return answer.ok ? new File([await answer.blob()], address.split("/").at(-1)) : null;
+}

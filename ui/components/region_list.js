@@ -1,0 +1,192 @@
+// The list of regions: top of the pile first, the rest (what nobody painted) last. Names and prompts are written with
+// textContent and value only.
+
+const ICONS = {
+  up: "M12 19V6m-6 6 6-6 6 6", down: "M12 5v13m-6-6 6 6 6-6",
+  eye: "M2.5 12S6 5.5 12 5.5 21.5 12 21.5 12 18 18.5 12 18.5 2.5 12 2.5 12zM12 9.2a2.8 2.8 0 1 0 0 5.6 2.8 2.8 0 0 0 0-5.6z",
+  closed: "M3 10.5c2.2 3 5.4 4.8 9 4.8s6.8-1.8 9-4.8M7 14.6l-1.4 2.6M12 15.3v3M17 14.6l1.4 2.6",
+  trash: "M5 7h14M10 7V4.5h4V7M7 7l1 12.5h8L17 7M10.5 10.5v6M13.5 10.5v6", more: "M6 9.5l6 6 6-6",
+};
+const NUMBERS = [["guidance", "Guidance", "the run's"], ["weight", "Weight", "1"], ["feather", "Feather, px", "0"]];
+
+export class List {
+  // on: what happens when (select, edit, text, rename, color, visible, solo, remove, duplicate, mirror, clear, order)
+  constructor(box, layout, on) {
+    Object.assign(this, { box, layout, on });
+    this.rows = new Map(); // id -> parts
+    this.open = new Set(); // ids whose settings are unfolded
+  }
+
+  paint() {
+    const { layout, box } = this;
+    const shown = [...layout.regions].reverse();
+    const living = new Set(shown.map((region) => region.id));
+    for (const id of [...this.rows.keys()]) if (!living.has(id)) this.rows.delete(id);
+    const wanted = shown.map((region) => {
+      if (!this.rows.has(region.id)) this.rows.set(region.id, this.build(region));
+      return this.rows.get(region.id).row;
+    });
+    const stands = [...box.children];
+    if (wanted.length !== stands.length || wanted.some((row, k) => row !== stands[k])) {
+      const focused = box.contains(document.activeElement) ? document.activeElement : null;
+      box.replaceChildren(...wanted);
+      if (focused?.isConnected) focused.focus({ preventScroll: true });
+    }
+    layout.regions.forEach((region, k) => this.fill(region, k));
+  }
+
+  focusPrompt(id) {
+    this.rows.get(id)?.prompt.focus({ preventScroll: false });
+  }
+
+  build(region) {
+    const { id } = region;
+    const row = make("li", "region");
+    const part = { row };
+    part.swatch = button("region-swatch", "", () => this.on.select(id));
+    part.name = make("input", "region-name");
+    part.name.maxLength = 60;
+    part.name.spellcheck = false;
+    part.name.autocomplete = "off";
+    part.prompt = make("textarea", "region-prompt");
+    part.prompt.rows = 1;
+    part.prompt.placeholder = "What should be here?";
+    part.up = icon("up", () => this.on.order(id, 1));
+    part.down = icon("down", () => this.on.order(id, -1));
+    part.eye = icon("eye", () => this.on.visible(id));
+    part.trash = icon("trash", () => this.on.remove(id));
+    part.more = icon("more", () => {
+      this.open[this.open.has(id) ? "delete" : "add"](id);
+      this.fill(this.layout.regions.find((one) => one.id === id));
+    });
+    const actions = make("span", "region-actions");
+    actions.append(part.up, part.down, part.eye, part.trash, part.more);
+    part.detail = this.buildDetail(id, part);
+    row.append(part.swatch, part.name, part.prompt, actions, part.detail);
+    row.addEventListener("focusin", () => this.on.select(id));
+    row.addEventListener("pointerdown", () => this.on.select(id));
+    part.name.addEventListener("change", () => this.on.rename(id, part.name.value));
+    part.name.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.ctrlKey && !event.metaKey) part.prompt.focus();
+    });
+    part.prompt.addEventListener("input", () => {
+      grow(part.prompt);
+      this.on.text(id, "prompt", part.prompt.value);
+    });
+    return part;
+  }
+
+  buildDetail(id, part) {
+    const detail = make("div", "region-detail");
+    part.negative_prompt = make("textarea", "region-negative");
+    part.negative_prompt.rows = 1;
+    part.negative_prompt.placeholder = "As for the whole picture";
+    part.negative_prompt.addEventListener("input", () => {
+      grow(part.negative_prompt);
+      this.on.text(id, "negative_prompt", part.negative_prompt.value);
+    });
+    detail.append(field("Negative prompt", part.negative_prompt, "wide"));
+    for (const [key, label, empty] of NUMBERS) {
+      part[key] = make("input", "number-text");
+      part[key].inputMode = "decimal";
+      part[key].autocomplete = "off";
+      part[key].placeholder = empty;
+      part[key].addEventListener("input", () => this.on.text(id, key, part[key].value));
+      detail.append(field(label, part[key]));
+    }
+    part.color = make("input", "region-color");
+    part.color.type = "color";
+    part.color.addEventListener("change", () => this.on.color(id, part.color.value));
+    detail.append(field("Colour", part.color));
+    const acts = make("div", "region-acts");
+    part.solo = button("quiet", "Solo", () => this.on.solo(id));
+    part.duplicate = button("quiet", "Duplicate", () => this.on.duplicate(id));
+    part.mirror = button("quiet", "Mirror", () => this.on.mirror(id));
+    part.clear = button("quiet", "Clear", () => this.on.clear(id));
+    acts.append(part.solo, part.duplicate, part.mirror, part.clear);
+    detail.append(acts);
+    return detail;
+  }
+
+  fill(region) {
+    const part = this.rows.get(region.id);
+    const { layout } = this;
+    const number = layout.regions.indexOf(region);
+    part.row.style.setProperty("--tint", region.color);
+    part.row.classList.toggle("selected", layout.selected === region.id);
+    part.row.classList.toggle("unseen", !region.visible);
+    part.swatch.textContent = number < 9 ? String(number + 1) : "";
+    part.swatch.setAttribute("aria-pressed", String(layout.selected === region.id));
+    const { name } = region;
+    for (const [element, label] of [[part.swatch, `Paint ${name}`], [part.name, `Name of ${name}`],
+      [part.prompt, `Prompt of ${name}`], [part.up, `Move ${name} up`], [part.down, `Move ${name} down`],
+      [part.eye, region.visible ? `Hide ${name}` : `Show ${name}`], [part.trash, `Delete ${name}`],
+      [part.more, `Settings of ${name}`], [part.negative_prompt, `Negative prompt of ${name}`],
+      [part.guidance, `Guidance of ${name}`], [part.weight, `Weight of ${name}`],
+      [part.feather, `Feather of ${name}`], [part.color, `Colour of ${name}`], [part.solo, `Solo ${name}`],
+      [part.duplicate, `Duplicate ${name}`], [part.mirror, `Mirror ${name}`], [part.clear, `Clear ${name}`]]) {
+      if (element.getAttribute("aria-label") === label) continue;
+      element.setAttribute("aria-label", label);
+      if (element.tagName === "BUTTON") element.title = label;
+    }
+    part.swatch.title = `Paint ${name}${number < 9 ? ` (${number + 1})` : ""}`;
+    for (const key of ["name", "prompt", "negative_prompt", "guidance", "weight", "feather", "color"]) {
+      if (part[key].value !== region[key]) part[key].value = region[key];
+    }
+    draw(part.eye, region.visible ? "eye" : "closed");
+    part.up.disabled = number === layout.regions.length - 1;
+    part.down.disabled = number === 0;
+    const open = this.open.has(region.id);
+    part.more.setAttribute("aria-expanded", String(open));
+    part.detail.hidden = !open;
+    grow(part.prompt);
+    if (open) grow(part.negative_prompt);
+  }
+}
+
+// As high as its text.
+export function grow(area) {
+  if (!area.offsetParent) return;
+  area.style.height = "auto";
+  area.style.height = `${Math.min(area.scrollHeight + 2, 160)}px`;
+}
+
+function make(tag, kind) {
+  const made = document.createElement(tag);
+  made.className = kind;
+  return made;
+}
+
+function button(kind, text, act) {
+  const made = make("button", kind);
+  made.type = "button";
+  made.textContent = text;
+  made.addEventListener("click", act);
+  return made;
+}
+
+function icon(name, act) {
+  const made = button("region-icon", "", act);
+  draw(made, name);
+  return made;
+}
+
+function draw(box, name) {
+  if (box.dataset.icon === name) return;
+  box.dataset.icon = name;
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  box.replaceChildren(svg);
+}
+
+function field(label, control, kind = "") {
+  const made = make("label", `region-field ${kind}`);
+  const text = make("span", "field-label");
+  text.textContent = label;
+  made.append(text, control);
+  return made;
+}

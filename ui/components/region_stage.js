@@ -1,0 +1,46 @@
+// The canvas and the stage know of each other: the picture that grows there lies beneath the paint here,
+// and the paint can lie over the picture there.
+
+export function follow(element, { layout, view, paintStack, maskOf }) {
+  const stage = element.closest(".regions-bench")?.querySelector(".mat");
+  if (!stage) return { repaint() {}, over: false };
+  const sheet = document.createElement("canvas");
+  sheet.className = "mat-masks";
+  sheet.setAttribute("aria-hidden", "true");
+  sheet.hidden = true;
+  const layers = new WeakMap();
+  const self = { over: false, repaint };
+  const toggle = document.createElement("button");
+  toggle.type = "button";
+  toggle.className = "quiet mat-toggle";
+  toggle.textContent = "Masks";
+  toggle.title = "Regions over the picture";
+  toggle.setAttribute("aria-pressed", "false");
+  toggle.addEventListener("click", () => {
+    self.over = !self.over;
+    toggle.setAttribute("aria-pressed", String(self.over));
+    repaint();
+  });
+  for (const old of stage.querySelectorAll(".mat-masks, .mat-toggle")) old.remove();
+  stage.append(sheet, toggle);
+
+  function repaint() {
+    sheet.hidden = !self.over;
+    if (self.over) paintStack(sheet, layout, maskOf, layers);
+  }
+
+  function look() {
+    const image = stage.querySelector(".mat-picture img:not(.ghost)");
+    const real = image && image.naturalWidth ? image : null;
+    toggle.hidden = !real;
+    if (!real) sheet.hidden = true;
+    if (real === view.picture) return;
+    view.picture = real;
+    view.later();
+    repaint();
+  }
+
+  new MutationObserver(look).observe(stage.querySelector(".mat-picture"), { childList: true, subtree: true });
+  look();
+  return self;
+}

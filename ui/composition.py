@@ -1,0 +1,185 @@
+"""The Regions form: what was painted and typed there <-> Request. Nothing that was typed is repaired here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from core.checks import Note
+from core.errors import BadRequest
+from core.layout import Layout, layout_of, predicted_evaluations
+from core.masks import Mask, painted
+from core.models.catalogue import ModelInfo
+from core.request import Preview, Region, Request
+from ui import form
+
+# Told apart at a glance, also by most colour-blind people; as in ui/components/region_layout.js.
+COLOURS = ("#e5484d", "#30a46c", "#3e7bfa", "#f5a524", "#8e4ec6", "#12a5a0", "#e54d9b", "#8d6e4f", "#5b8c2a", "#c2410c")
+FIELDS = ("bootstrap", "masks", "join_prompts", "panorama", "stride", "wrap")  # of a Request, beside the regions
+MASKS = [("By area, upper over lower", "area"), ("As in the paper: overlaps averaged", "paper")]
+PANORAMAS = [("Off", "off"), ("Smooth windows", "smooth"), ("Uniform windows", "uniform")]
+
+Values = Mapping[str, Any]
+
+
+def canvas_of(request: Request, cell: int = 8) -> dict[str, Any]:
+    """The canvas' value for a request. cell: pixels of a latent cell. Boxes become paint."""
+    size = request.width, request.height
+    regions = []
+    for k, region in enumerate(request.regions):
+        mask = region.mask or Mask.of(painted(region.shape, *size))
+        regions.append({
+            "name": region.name, "color": COLOURS[k % len(COLOURS)], "prompt": region.prompt,
+            "negative_prompt": region.negative_prompt,
+            "guidance": "" if region.guidance is None else f"{region.guidance:g}",
+            "weight": f"{region.weight:g}", "feather": f"{region.feather:g}", "visible": True,
+            "runs": mask.to_dict()["runs"],
+        })
+    return {"width": request.width, "height": request.height, "cell": cell, "prompt": request.prompt, "view": "paint",
+            "regions": regions}
+
+
+def resized(canvas: Values, width: int, height: int, cell: int) -> dict[str, Any]:
+    """The canvas' value that asks the browser to take what was painted to another size."""
+    return {**canvas, "cell": cell, "resize": [width, height]}
+
+
+def to_request(values: Values) -> Request:
+    """The Request that the form asks for. Raises BadRequest with the field's name."""
+    request, places = _base(values), _entries(values)
+    return request.replace(regions=tuple(_region(entry, request, values["canvas"]) for entry in places))
+
+
+def to_draft(values: Values) -> tuple[Request, list[str]]:
+    """The same while somebody is still painting: regions without a prompt or paint are left out, and named."""
+    request, regions, unfinished = _base(values), [], []
+    for entry in _entries(values):
+        missing = [word for word, lacks in (("paint it", _bare(entry)), ("say what it is", _wordless(entry))) if lacks]
+        if missing:
+            unfinished.append(f"{entry.get('name', 'region')}: {' and '.join(missing)}.")
+        else:
+            regions.append(_region(entry, request, values["canvas"]))
+    return request.replace(regions=tuple(regions)), unfinished
+
+
+def from_request(request: Request, cell: int = 8, preview: Preview | None = None) -> dict[str, Any]:
+    """The values of a form that asks for exactly this request."""
+    return {**form.from_request(request, preview), "canvas": canvas_of(request, cell), **settings_of(request)}
+
+
+def settings_of(request: Request) -> dict[str, Any]:
+    """The part of the form that says how regions meet and what windows there are."""
+    return {"bootstrap": f"{100 * request.bootstrap:g}", "masks": request.masks, "join_prompts": request.join_prompts,
+            "panorama": request.panorama, "stride": str(request.stride), "wrap": request.wrap}
+
+
+def scaled(request: Request, info: ModelInfo) -> Request:
+    """A layout made for 256 pixels, at the size that a model is at home at."""
+    def fit(side: int, native: int) -> int:
+        return max(round(side * native / 256 / info.multiple), 8) * info.multiple
+    size = fit(request.width, info.width), fit(request.height, info.height)
+    if size == (request.width, request.height):
+        return request
+    regions = [region if region.mask is None else
+               Region(**{**vars(region), "mask": rescaled(region.mask, *size)}) for region in request.regions]
+    stride = max(round(request.stride * info.width / 256 / info.multiple), 1) * info.multiple
+    return request.replace(width=size[0], height=size[1], regions=tuple(regions), stride=stride)
+
+
+def rescaled(mask: Mask, width: int, height: int) -> Mask:
+    """The same shape at another size, by the nearest pixel, as in ui/components/region_masks.js."""
+    if (mask.width, mask.height) == (width, height):
+        return mask
+    rows = ((np.arange(height) + 0.5) * mask.height / height).astype(int)
+    columns = ((np.arange(width) + 0.5) * mask.width / width).astype(int)
+    return Mask.of(mask.to_array()[np.ix_(rows, columns)])
+
+
+def status(request: Request, info: ModelInfo, pace: float | None) -> str:
+    """One line before the run: what is painted, what it will cost. pace: seconds per evaluation, if known."""
+    parts = []
+    if request.regions:
+        parts.append(f"{100 * (1 - layout_of(request, info.multiple).uncovered):.0f} % painted")
+    count = predicted_evaluations(request, info)
+    parts.append(f"{count:,} evaluation{'s' * (count > 1)}" + (f", about {_seconds(count * pace)}" if pace else ""))
+    return " · ".join(parts)
+
+
+def notes_of(notes: Sequence[Note], request: Request, layout: Layout | None) -> list[Note]:
+    """What a person should know of these notes: an empty prompt matters only where nobody painted."""
+    bare = 1.0 if layout is None else layout.uncovered
+    kept = [note for note in notes if note.field != "prompt" or request.prompt.strip()]
+    if not request.prompt.strip() and request.regions and bare > 0.005:
+        kept.append(Note("prompt", f"Nobody painted {100 * bare:.0f} % of the picture, and this prompt is empty: say "
+                                   "what should be there, or the model paints whatever comes to its mind."))
+    return kept
+
+
+def _seconds(seconds: float) -> str:
+    if seconds >= 90:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds >= 2 else f"{seconds:.1f} s"
+
+
+def _base(values: Values) -> Request:
+    canvas = values["canvas"]
+    request = form.to_request({**values, "prompt": canvas.get("prompt", "")})
+    percent = form.number(values["bootstrap"])
+    if isinstance(percent, bool) or not isinstance(percent, (int, float)) or not 0 <= percent <= 50:
+        raise BadRequest(f"The bootstrapping cannot be {str(percent)[:20] or 'empty'} %: choose from 0 to 50.",
+                         "bootstrap")
+    return request.replace(bootstrap=percent / 100, masks=values["masks"] or "", panorama=values["panorama"] or "",
+                           join_prompts=bool(values["join_prompts"]), stride=form.number(values["stride"]),
+                           wrap=bool(values["wrap"]))
+
+
+def _entries(values: Values) -> list[Values]:
+    """The regions that take part: a hidden one is left out of the picture."""
+    listed = values["canvas"].get("regions")
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        raise BadRequest("The canvas holds no list of regions: reload the page.", "regions")
+    return [entry for entry in listed if entry.get("visible", True) is not False]
+
+
+def _bare(entry: Values) -> bool:
+    return len(str(entry.get("runs", "")).split()) < 2
+
+
+def _wordless(entry: Values) -> bool:
+    return not str(entry.get("prompt", "")).strip()
+
+
+def _region(entry: Values, request: Request, canvas: Values) -> Region:
+    name = str(entry.get("name") or "region")
+    typed = str(entry.get("guidance", "")).strip()
+    try:
+        mask = Mask.parse({"width": canvas.get("width"), "height": canvas.get("height"), "runs": entry.get("runs")})
+        return Region(
+            name=name, prompt=entry.get("prompt", ""), negative_prompt=entry.get("negative_prompt", ""),
+            mask=rescaled(mask, request.width, request.height), guidance=form.number(typed) if typed else None,
+            weight=_or(form.number(entry.get("weight", "")), 1.0),
+            feather=_or(form.number(entry.get("feather", "")), 0.0))
+    except BadRequest as error:
+        line = str(error)
+        told = name[:40] in line
+        raise BadRequest(line if told else f"{name[:40]}: {line}", "regions") from None
+
+
+def _or(value: Any, default: float) -> Any:
+    """A number field that was left empty has its default."""
+    return default if value == "" or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def colours_of(canvas: Values, request: Request) -> list[str]:
+    """The colours of the request's regions, in their order: those of the entries that are finished."""
+    entries = [e for e in canvas.get("regions", ()) if e.get("visible", True) is not False]
+    return [str(e.get("color", "")) for e in entries if not _bare(e) and not _wordless(e)][:len(request.regions)]
+
+
+def settings_only(values: Values) -> dict[str, Any]:
+    """Sizes for a layout file that names none."""
+    canvas = values["canvas"]
+    return {"width": canvas.get("width", 256), "height": canvas.get("height", 256)}

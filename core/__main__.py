@@ -148,6 +148,8 @@ def _make(options: argparse.Namespace, catalogue: Catalogue, request: Request) -
         print(note.text, file=sys.stderr)
     if options.stop_after is not None and options.stop_after < 1:
         raise BadRequest(f"--stop-after must be 1 or more, not {options.stop_after}.")
+    if not options.out.name or options.out.is_dir():
+        raise BadRequest(f"--out must name a file, not the folder {options.out}: add a name, like picture.png.")
     writable(options.out.resolve().parent)
     if options.frames:
         writable(options.frames)

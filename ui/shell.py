@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from core.models.catalogue import STORYBOOK
 from ui import endpoints, theme
 from ui.components.bar import ModelBar, bar_state
 from ui.components.base import HERE as COMPONENTS
@@ -61,7 +62,8 @@ def model_choices(studio: Studio) -> list[tuple[str, str]]:
 
 def serving(studio: Studio) -> dict[str, Any]:
     """Arguments of `launch` that belong to the page, not to the machine it runs on."""
-    open_folders = [studio.jobs.frames, studio.jobs.outputs, COMPONENTS]
+    card = STORYBOOK.glob("*.jpg")  # the pictures of the embedded model's card, nothing else of its folder
+    open_folders = [studio.jobs.frames, studio.jobs.outputs, COMPONENTS, *card]
     return {
         "theme": theme.theme(), "css_paths": list(theme.STYLE_SHEETS), "head": HEAD,
         "favicon_path": theme.ASSETS / "icon.svg",

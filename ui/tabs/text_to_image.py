@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,6 +18,7 @@ from core.samplers import SAMPLERS
 from core.storybook import vocabulary
 from ui import form
 from ui.components.bar import bar_state
+from ui.components.base import file_url
 from ui.components.notes import Notes, lines
 from ui.components.number import NumberField
 from ui.components.seed import SeedField
@@ -264,14 +268,10 @@ def model_card(info: ModelInfo | None) -> str:
     """The embedded model's card. Cards of other models may hold addresses of elsewhere: they stay closed."""
     if not (info and info.is_storybook):
         return ""
-    from pathlib import Path
-
     path = Path(info.path) / "README.md"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return text.split("---\n", 2)[2] if text.startswith("---\n") and text.count("---\n") > 1 else text
+    return re.sub(r"\]\(([\w-]+\.jpg)\)", lambda match: f"]({file_url(path.parent / match[1])})", text)
 
 
 def _offered_sizes_js(studio: Studio) -> str:
-    import json
-
     return json.dumps([value for _, value in form.sizes(studio.info(studio.model))])

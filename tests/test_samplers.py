@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import diffusers
@@ -16,12 +15,13 @@ import pytest
 import torch
 
 from core import denoise, samplers
-from core.engine import Engine, Lane, _Solver
+from core.engine import Engine
 from core.errors import BadRequest
 from core.models.catalogue import STORYBOOK
 from core.request import MAX_STEPS, Done, Preview, Request
 from core.samplers import SAMPLERS, SCHEDULES
 from core.samplers.build import build, explicit_timesteps, noise_levels, step_options
+from tests.solving import solve
 
 NO_PREVIEW = Preview("none")
 STEPS, SEED = 5, 11  # 5: one more than the longest memory (LMS keeps 4 steps)
@@ -246,20 +246,14 @@ def test_a_network_that_predicts_the_picture_gives_what_the_same_network_gives_a
     sigmas = [seen if sampler in SCALED else level for level, seen in shown]
     finals = []
     for prediction in ("sample", "epsilon"):
-        scheduler = build(entry, entry.automatic, 6, training, SEED)
-        generator = torch.Generator().manual_seed(5)
-        start = torch.randn(1, 4, 4, 4, generator=generator) * scheduler.init_noise_sigma
         left = iter(sigmas)
 
-        def predict(x: torch.Tensor, t: torch.Tensor, prediction: str = prediction,
-                    left: Iterator[float] = left) -> torch.Tensor:
+        def answer(x: torch.Tensor, moment: denoise.Moment, prediction: str = prediction,
+                   left: Iterator[float] = left) -> torch.Tensor:
             sigma, x0 = next(left), torch.tanh(x.roll(1, -1)) * 0.5 + 0.1 * x
             return x0 if prediction == "sample" else denoise.as_epsilon(x, x0, sigma)
 
-        solver = _Solver([Lane(start, scheduler, step_options(scheduler, generator))], predict, prediction, Event())
-        for calls in entry.call_counts(6):
-            assert solver.advance(calls) is not None
-        finals.append(solver.lanes[0].x)
+        finals.append(solve(entry, entry.automatic, 6, training, answer, seed=SEED, prediction=prediction)[0])
     # the two differ by the sigma read back from the scaling, right to 1e-3 where it is smallest (see above)
     torch.testing.assert_close(finals[0], finals[1], rtol=1e-3, atol=1e-3)
 

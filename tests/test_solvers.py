@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from threading import Event
 from typing import Any
 
 import diffusers
@@ -14,11 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.engine import Engine, Lane, _Solver
+from core.denoise import Moment
+from core.engine import Engine, _Solver
 from core.request import Preview, Request
 from core.samplers import SAMPLERS
 from core.samplers.build import build, step_options
 from tests import references
+from tests.solving import solve
 
 TRAINING = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
             "prediction_type": "epsilon"}
@@ -129,21 +130,11 @@ def test_dpmpp_sde_is_k_diffusions(engine: Engine, guided_in_double: Any, monkey
 def run_gaussian(sampler: str, schedule: str, steps: int, side: int = 64, stop: int | None = None
                  ) -> tuple[Tensor, Tensor, _Solver]:
     """(result, unit noise at the start, solver) after `stop` steps; side 64: 16,384 independent samples."""
-    entry = SAMPLERS[sampler]
-    scheduler = build(entry, schedule, steps, TRAINING, seed=3)
-    generator = torch.Generator().manual_seed(1)
-    noise = torch.randn(1, 4, side, side, generator=generator)
-    lane = Lane(noise * scheduler.init_noise_sigma, scheduler, step_options(scheduler, generator))
+    def epsilon(x: Tensor, moment: Moment) -> Tensor:
+        full = x * math.sqrt(1 + moment.sigma**2)
+        return (full - references.gaussian_denoiser(full, moment.sigma)) / moment.sigma
 
-    def predict(x: Tensor, t: Tensor) -> Tensor:
-        sigma = solver.sigmas[solver.call]
-        full = x * math.sqrt(1 + sigma**2)
-        return (full - references.gaussian_denoiser(full, sigma)) / sigma
-
-    solver = _Solver([lane], predict, "epsilon", Event())
-    for calls in entry.call_counts(steps)[:stop]:
-        assert solver.advance(calls) is not None
-    return lane.x, noise, solver
+    return solve(SAMPLERS[sampler], schedule, steps, TRAINING, epsilon, side=side, stop=stop)
 
 
 # std of samples where 0.5 is right: first-order solvers shrink them on their way, the more the fewer steps.

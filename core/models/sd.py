@@ -53,10 +53,14 @@ class StableDiffusion:
         return (1, self.latent_channels, height // self.info.multiple, width // self.info.multiple)
 
     def predict(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        """One pass of the noise predictor: (n, C, h, w), scalar, (n, tokens, width) -> (n, C, h, w) float32."""
-        dtype = DTYPES[self.precision]
-        latents = latents.to(self.device, dtype, memory_format=torch.channels_last)
-        return self.unet(latents, timestep, encoder_hidden_states=text.to(dtype), return_dict=False)[0].float()
+        """One pass of the noise predictor: (n, C, h, w), scalar, (n, tokens, width) -> (n, C, h, w) float32.
+
+        Raises OutOfMemory, upon which a smaller batch may do.
+        """
+        dtype, (height, width) = DTYPES[self.precision], latents.shape[-2:]
+        with memory_errors(f"{width * self.info.multiple}x{height * self.info.multiple} pixels"):
+            latents = latents.to(self.device, dtype, memory_format=torch.channels_last)
+            return self.unet(latents, timestep, encoder_hidden_states=text.to(dtype), return_dict=False)[0].float()
 
     def encode(self, pictures: Tensor) -> Tensor:
         """The decoder's counterpart: (n, 3, H, W) in [-1, 1] -> (n, C, h, w) float32, the mean of what it believes."""

@@ -1,0 +1,41 @@
+"""The project's own solver loop on a function in the place of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core import denoise
+from core.engine import Lane, _Solver
+from core.samplers import Sampler
+from core.samplers.build import build, step_options
+
+Answer = Callable[[Tensor, denoise.Moment], Tensor]  # (x scaled for the network, where) -> the network's output
+
+
+def solve(entry: Sampler, schedule: str, steps: int, training: dict[str, Any], answer: Answer, *, seed: int = 3,
+          prediction: str = "epsilon", side: int = 4, stop: int | None = None) -> tuple[Tensor, Tensor, _Solver]:
+    """(latents, unit noise at the start, solver) after `stop` of the steps; latents (1, 4, side, side)."""
+    scheduler = build(entry, schedule, steps, training, seed)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(1, 4, side, side, generator=generator)
+    text = torch.zeros(1, 1, 1)
+    now: list[denoise.Moment] = []
+
+    def predictor(x: Tensor, moment: denoise.Moment) -> denoise.Questions:
+        now[:] = [moment]
+        (output,) = yield [denoise.Ask(x, text)]
+        return denoise.Prediction(output, x)
+
+    def network(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        return answer(latents, now[0])
+
+    lane = Lane(noise * scheduler.init_noise_sigma, scheduler, step_options(scheduler, generator), predictor)
+    solver = _Solver([lane], denoise.Batches(network), prediction, steps, Event())
+    for index, calls in enumerate(entry.call_counts(steps)[:stop]):
+        assert solver.advance(index, calls) is not None
+    return lane.x, noise, solver

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ from playwright.sync_api import sync_playwright
 from core.engine import Engine
 from core.models.catalogue import Catalogue
 from tests.browser import chromium
+from tests.browser.test_text_to_image import reached
 from tests.serving import Served, served
 
 PROMPT = "a living room with a red sofa in the centre, a house plant on the left and a painting at the top right"
@@ -23,6 +23,7 @@ SHOTS = [("desktop-light", 1440, 900, "light"), ("desktop-dark", 1440, 900, "dar
 def shoot(browser: Any, server: Served, folder: Path, name: str, width: int, height: int, theme: str) -> None:
     """One picture of a run in its middle, one of its end."""
     page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
+    page.set_default_timeout(300_000)
     page.goto(f"{server.address}?__theme={theme}")
     page.wait_for_function("document.querySelector('[data-part=stage]')?.dataset.ready === 'yes'")
     page.get_by_role("textbox", name="Prompt", exact=True).fill(PROMPT)
@@ -30,8 +31,8 @@ def shoot(browser: Any, server: Served, folder: Path, name: str, width: int, hei
     page.get_by_role("spinbutton", name="Seed").fill("11")
     page.get_by_role("button", name="More").click()
     page.get_by_role("button", name="Generate").click()
-    page.get_by_role("img", name=re.compile("step 1[0-9] of 20")).wait_for(timeout=300_000)
     page.mouse.move(0, 0)
+    reached(page, 8)
     page.screenshot(path=folder / f"{name}-running.png")
     page.get_by_role("img", name="Picture, finished").wait_for(timeout=300_000)
     page.wait_for_timeout(300)

@@ -196,7 +196,7 @@ def test_as_a_program_it_lists_without_loading_torch_and_survives_a_closed_pipe(
 def test_interrupted_it_keeps_what_there_is_and_exits_130(tmp_path: Path, small: list[str]) -> None:
     frames = tmp_path / "frames"
     run = subprocess.Popen([sys.executable, "-m", "core", "generate", "a", "--out", str(tmp_path / "a.png"), "--frames",
-                            str(frames), *small, "--steps", "150", "--sampler", "Heun", "--preview", "linear"],
+                            str(frames), *small, "--steps", "150", "--sampler", "DPM++ SDE", "--preview", "tiny"],
                            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                            env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
@@ -206,6 +206,6 @@ def test_interrupted_it_keeps_what_there_is_and_exits_130(tmp_path: Path, small:
         out, err = run.communicate(timeout=60)
     finally:
         run.kill()
-    assert run.returncode == 130 and "Traceback" not in err, err
+    assert (run.returncode, err) == (130, "")  # nor do the libraries below chatter
     with Image.open(out.strip()) as image:
         assert "Stopped after: " in image.info["parameters"]

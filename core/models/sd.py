@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -24,6 +26,9 @@ from core.samplers import SAMPLERS
 from core.samplers.build import build
 
 log = logging.getLogger(__name__)
+for _logging in (diffusers.utils.logging, transformers.utils.logging):  # their remarks are not for those who paint
+    _logging.set_verbosity_error()
+    _logging.disable_progress_bar()
 
 
 @dataclass(eq=False)

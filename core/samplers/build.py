@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 import torch
 
 from core.samplers.table import Sampler
+
+# DPM++ SDE hands its Brownian motion times rounded to float32; torchsde moves them back inside, and need not say so.
+warnings.filterwarnings("ignore", "Should have t[ab][<>]=t[01] but got", UserWarning, "torchsde")
 
 # What a scheduler must know of the model's training; everything else is the sampler's own.
 _TRAINING = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",

@@ -30,6 +30,7 @@ def shoot(browser: Any, server: Served, folder: Path, name: str, width: int, hei
     page.get_by_role("button", name="More").click()
     page.get_by_role("spinbutton", name="Seed").fill("11")
     page.get_by_role("button", name="More").click()
+    page.evaluate("window.scrollTo(0, 0)")
     page.get_by_role("button", name="Generate").click()
     page.mouse.move(0, 0)
     reached(page, 8)

@@ -70,8 +70,10 @@ export function mount({ element, props, trigger, watch }) {
     part.stop.lastElementChild.textContent = "Stop";
     buildStrip();
     buildThumbs();
-    const { top, bottom } = part.mat.getBoundingClientRect(); // on a phone Generate is in reach where the stage is not
-    if (ACTIVE.includes(state.state) && (bottom < 80 || top > window.innerHeight - 160)) {
+    // on a phone Generate is in reach where the stage is not: bring it into sight when less than half of it is
+    const { top, bottom, height } = part.mat.getBoundingClientRect();
+    const seen = Math.min(bottom, window.innerHeight - 80) - Math.max(top, 0);
+    if (ACTIVE.includes(state.state) && seen < height / 2) {
       const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
       part.stage.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
     }
@@ -181,7 +183,7 @@ export function mount({ element, props, trigger, watch }) {
     const more = state.behind.length ? ` · ${runs(state.behind.length)} after this` : "";
     if (!over()) {
       const left = state.left === null ? "" : ` · ${seconds(state.left)} left`;
-      if (following) return `${caption(taken())}${left}${more}`;
+      if (following) return `${caption(shown || taken())}${left}${more}`;
       return `${caption(shown)}  (running: ${taken()} of ${state.total}${left})`;
     }
     if (state.state === "done" && shown >= finalAt()) return `Finished in ${seconds(state.seconds)}${more}`;

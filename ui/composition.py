@@ -47,6 +47,11 @@ def resized(canvas: Values, width: int, height: int, cell: int) -> dict[str, Any
     return {**canvas, "cell": cell, "resize": [width, height]}
 
 
+def untouched(canvas: Values) -> dict[str, Any]:
+    """The canvas' value that lets the browser keep what is there."""
+    return {**canvas, "resize": []}
+
+
 def to_request(values: Values) -> Request:
     """The Request that the form asks for. Raises BadRequest with the field's name."""
     request, places = _base(values), _entries(values)
@@ -56,6 +61,8 @@ def to_request(values: Values) -> Request:
 def to_draft(values: Values) -> tuple[Request, list[str]]:
     """The same while somebody is still painting: regions without a prompt or paint are left out, and named."""
     request, regions, unfinished = _base(values), [], []
+    if left_out := [str(e.get("name")) for e in values["canvas"].get("regions", ()) if e.get("visible") is False]:
+        unfinished.append(f"Hidden, so left out: {', '.join(left_out)}.")
     for entry in _entries(values):
         missing = [word for word, lacks in (("paint it", _bare(entry)), ("say what it is", _wordless(entry))) if lacks]
         if missing:

@@ -29,6 +29,7 @@ export function mount({ element, props, trigger, watch, upload }) {
 
   function tell() {
     props.value = layout.value();
+    part.canvas.dataset.kept = "no";
     clearTimeout(pause);
     pause = setTimeout(() => {
       remember();
@@ -61,6 +62,7 @@ export function mount({ element, props, trigger, watch, upload }) {
   }
 
   function remember() {
+    part.canvas.dataset.kept = "yes";
     const text = JSON.stringify(layout.value());
     for (const store of [sessionStorage, localStorage]) {
       try {
@@ -83,8 +85,8 @@ export function mount({ element, props, trigger, watch, upload }) {
 
   function receive(value) {
     if (!value || !value.width) return;
-    if (value.resize) layout.resize(...value.resize);
-    else layout.load(value);
+    if (value.resize?.length) layout.resize(...value.resize);
+    else if (!value.resize) layout.load(value);
     fit();
     changed();
   }
@@ -262,6 +264,13 @@ export function mount({ element, props, trigger, watch, upload }) {
     if (file) open(file);
     else open(await fetched(event.dataTransfer.getData("text/uri-list").split("\n")[0]));
   });
+
+  // Generate sends the layout itself: what the server would say to the last edit comes with its answer.
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest?.(".generate")) return;
+    clearTimeout(pause);
+    remember();
+  }, true);
 
   // -- beginning
 

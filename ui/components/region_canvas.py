@@ -91,7 +91,7 @@ _TEMPLATE = f"""
 
 class RegionCanvas(Scripted):
     """Value: see `ui.composition.canvas_of`. With "fresh" the browser may put what it remembers in its place;
-    with "resize": [width, height] the regions that stand there are taken to another size.
+    with "resize": [width, height] the regions that stand there are taken to another size, with [] they stay.
 
     Events: edit (after a pause), preset {name}, opened {path, name} (a file), saved, sized {width, height}.
     """

@@ -60,11 +60,13 @@ export class View {
     context.globalAlpha = 1;
     context.fillStyle = style.getPropertyValue("--paper") || "#fff";
     context.fillRect(0, 0, canvas.width, canvas.height);
-    const under = this.beneath && this.picture && this.picture.naturalWidth;
+    const under = this.beneath && this.fits(this.picture);
     if (under) context.drawImage(this.picture, 0, 0, canvas.width, canvas.height);
     if (layout.view === "cells") this.drawCells();
     else {
-      paintStack(this.stack, layout, (region) => this.maskOf(region), this.layers);
+      const drawn = this.draft && this.stacked === this.draft.mask; // then only what was painted since is new
+      paintStack(this.stack, layout, (region) => this.maskOf(region), this.layers, drawn ? this.draft.mask.fresh : null);
+      this.stacked = this.draft?.mask;
       context.globalAlpha = layout.view === "overlap" ? 0.25 : under ? OVER_PICTURE : PAINT;
       context.imageSmoothingEnabled = true;
       context.drawImage(this.stack, 0, 0, canvas.width, canvas.height);
@@ -74,6 +76,13 @@ export class View {
     }
     if (!this.draft && !this.gesture?.hidesNames) this.drawNames();
     if (this.gesture) this.drawGesture(style);
+  }
+
+  // A picture of another shape tells nothing about this layout.
+  fits(picture) {
+    const { width, height } = this.layout;
+    if (!picture?.naturalWidth) return false;
+    return Math.abs((picture.naturalWidth * height) / (picture.naturalHeight * width) - 1) < 0.02;
   }
 
   maskOf(region) {
@@ -154,7 +163,8 @@ export class View {
       sheet.height = canvas.height;
       const paper = sheet.getContext("2d");
       paper.strokeStyle = colour;
-      paper.lineWidth = slope < 0 ? 4 : 1.5;
+      paper.globalAlpha = slope < 0 ? 1 : 0.45;
+      paper.lineWidth = slope < 0 ? 4 : 1.2;
       for (let at = -canvas.height; at < canvas.width + canvas.height; at += 11) {
         paper.beginPath();
         paper.moveTo(at, 0);
@@ -169,6 +179,7 @@ export class View {
 
   drawNames() {
     const { layout, canvas } = this;
+    this.taken = [];
     layout.regions.forEach((region, k) => {
       const place = this.places?.[k];
       if (place) this.label(region.name, region.prompt, region.color, place.x * this.scale, place.y * this.scale);
@@ -193,7 +204,7 @@ export class View {
     const all = Math.min(nameWidth + gap + context.measureText(text).width + dot + 16 * dense, room);
     const high = 22 * dense;
     const left = corner ? x : Math.min(Math.max(x - all / 2, 4 * dense), Math.max(canvas.width - all - 4 * dense, 0));
-    const top = corner ? y - high : Math.min(Math.max(y - high / 2, 4 * dense), canvas.height - high - 4 * dense);
+    const top = this.free(left, all, high, corner ? y - high : y - high / 2, 4 * dense);
     context.save();
     context.fillStyle = "rgba(20,20,18,.78)";
     context.beginPath();
@@ -214,6 +225,17 @@ export class View {
     context.font = font(450);
     context.fillText(text, left + dot + 8 * dense + nameWidth + gap, top + high / 2 + dense / 2);
     context.restore();
+  }
+
+  // The nearest height at which a label stands on no other one.
+  free(left, wide, high, top, edge) {
+    const clip = (y) => Math.min(Math.max(y, edge), Math.max(this.canvas.height - high - edge, edge));
+    const clash = (y) => this.taken.some((one) => left < one.left + one.wide && one.left < left + wide
+      && y < one.top + high && one.top < y + high);
+    const tries = [0, 1, -1, 2, -2, 3, -3].map((by) => clip(top + by * (high + edge)));
+    const found = tries.find((y) => !clash(y)) ?? clip(top);
+    this.taken.push({ left, wide, top: found });
+    return found;
   }
 
   drawGesture() {
@@ -238,16 +260,19 @@ export class View {
   }
 }
 
-// All paint of a layout, opaque, later regions over earlier ones, at the picture's size.
-export function paintStack(stack, layout, maskOf, layers) {
+// All paint of a layout, opaque, later regions over earlier ones, at the picture's size. rows: only from .. to.
+export function paintStack(stack, layout, maskOf, layers, rows = null) {
   if (stack.width !== layout.width || stack.height !== layout.height) {
     stack.width = layout.width;
     stack.height = layout.height;
   }
   const context = stack.getContext("2d");
-  context.clearRect(0, 0, stack.width, stack.height);
+  const [top, high] = rows ? [rows[0], rows[1] - rows[0] + 1] : [0, stack.height];
+  context.clearRect(0, top, stack.width, high);
   for (const region of layout.regions) {
-    if (region.visible) context.drawImage(layerOf(maskOf(region), region.color, layout, layers), 0, 0);
+    if (!region.visible) continue;
+    context.drawImage(layerOf(maskOf(region), region.color, layout, layers), 0, top, stack.width, high, 0, top,
+      stack.width, high);
   }
 }
 

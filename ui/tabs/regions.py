@@ -14,12 +14,13 @@ from gradio.utils import get_upload_folder
 from core import layoutfile, metadata
 from core.errors import BadRequest, LoomError
 from core.layout import layout_of
-from core.request import Request
+from core.request import MAX_SIDE, Request
 from core.samplers import SAMPLERS
 from ui import composition, form
 from ui.components.bar import bar_state
 from ui.components.cells import Cells, shares
 from ui.components.download import Download
+from ui.components.keep import Keep
 from ui.components.notes import Notes, lines
 from ui.components.number import NumberField
 from ui.components.region_canvas import RegionCanvas
@@ -31,9 +32,15 @@ from ui.tabs.text_to_image import LOST, QUICK, WATCH, page_of
 
 SCOPE = "regions"
 TITLE = "Paint where things go, say what they are, press Generate."
-SECRET = "latent-loom"  # gradio scrambles what the browser keeps; a fixed word, so that it outlives the server
+NOT_KEPT = ("canvas", "model")  # among the settings of a reload
 MORE = ("guidance", "schedule", "seed", "batch", "preview", "precision")
 PANORAMA = ("width", "height", "panorama", "stride", "wrap")
+# What was painted goes along to a size the model takes; while it is none, only the line beside the field changes.
+RESIZE = """(width, height, canvas) => {
+  const size = [width, height].map(Number);
+  const fits = size.every((side) => side % canvas.cell === 0 && side >= 8 * canvas.cell && side <= MAX);
+  return { ...canvas, resize: fits ? size : [] };
+}""".replace("MAX", str(MAX_SIDE))
 PNG = b"\x89PNG\r\n\x1a\n"
 MAX_FILE = 40_000_000  # bytes of a file that is opened
 
@@ -50,22 +57,22 @@ class Regions:
         self.start = composition.from_request(
             first.replace(width=info.width, height=info.height) if info else first, self.cell)
         self.notes = Notes(SCOPE, lines(hints=form.hints({**self.start, "prompt": ""})))
-        self.cells, self.download = Cells(), Download()
+        self.cells, self.download, self.keep = Cells(), Download(), Keep(key="latent-loom.regions")
         with gr.Column(elem_classes=["regions-bench"]):
             with gr.Column(elem_classes=["regions-paint"]):
                 self.canvas = RegionCanvas({**self.start["canvas"], "fresh": True}, scope=SCOPE,
                                            presets=list(studio.layouts))
-                self._beside()
             with gr.Column(elem_classes=["regions-stage"]):
                 self.stage = Stage(self._empty(), scope=SCOPE)
                 self._run()
+            with gr.Column(elem_classes=["regions-beside"]):
+                self._beside()
         self.fields = {
             "canvas": self.canvas, "negative_prompt": self.negative, "model": model, "sampler": self.sampler,
             "schedule": self.schedule, "steps": self.steps, "guidance": self.guidance, "seed": self.seed,
             "width": self.width, "height": self.height, "batch": self.batch, "precision": self.precision,
             "preview": self.preview, "bootstrap": self.bootstrap, "masks": self.masks,
             "join_prompts": self.join, "panorama": self.panorama, "stride": self.stride, "wrap": self.wrap}
-        self.kept = gr.BrowserState(None, storage_key="latent-loom.regions", secret=SECRET)
         self._wire()
 
     # -- what stands where
@@ -124,8 +131,8 @@ class Regions:
     # -- what happens when
 
     def _wire(self) -> None:
-        inputs: set[Block] = {*self.fields.values(), self.kept}
-        lines_of = [self.notes, self.cells, self.kept]
+        inputs: set[Block] = set(self.fields.values())
+        lines_of = [self.notes, self.cells, self.keep]
         filled = list(self.fields.values())
         review: dict[str, Any] = {"fn": self.review, "inputs": inputs, "outputs": lines_of, **QUICK}
         follow: dict[str, Any] = {"fn": self.follow, "inputs": [self.model], "outputs": [self.stage, self.bar], **WATCH}
@@ -139,10 +146,10 @@ class Regions:
             value=schedule if schedule in [v for _, v in form.schedules(sampler)] else "Automatic"),
             [self.sampler, self.schedule], [self.schedule], **QUICK)
         for side in (self.width, self.height):
-            side.input(self.resize, inputs, [self.canvas], trigger_mode="always_last", **QUICK).then(**review)
+            side.input(None, [self.width, self.height, self.canvas], [self.canvas], show_progress="hidden",
+                       api_visibility="private", js=RESIZE)
         self.canvas.sized(self.take_size, None, [self.width, self.height], **QUICK)
-        self.model.input(self.change_model, inputs, [self.canvas, self.width, self.height, self.stage], **QUICK).then(
-            **review)
+        self.model.input(self.change_model, inputs, [self.canvas, self.width, self.height], **QUICK)
         self.generate.click(self.submit, inputs, [self.notes, self.seed, self.more, self.wide, self.meet],
                             trigger_mode="multiple", **QUICK).then(**follow)
         for event in (self.canvas.preset, self.stage.example):
@@ -153,10 +160,8 @@ class Regions:
             event(self.attach, None, None, **QUICK).then(**follow)
         self.stage.stop(self.stop, None, None, trigger_mode="multiple", **QUICK)
         self.stage.reuse(self.reuse, None, [self.seed], **QUICK)
-        page = gr.context.Context.root_block
-        assert isinstance(page, gr.Blocks)
-        page.load(self.recall, inputs, [*(f for f in filled if f not in (self.canvas, self.model)), self.notes],
-                  **QUICK)
+        settings = [component for name, component in self.fields.items() if name not in NOT_KEPT]
+        self.keep.recall(self.recall, inputs, settings, **QUICK)
 
     def _values(self, data: dict[Any, Any]) -> dict[str, Any]:
         return {name: data[component] for name, component in self.fields.items()}
@@ -167,7 +172,7 @@ class Regions:
     def review(self, data: dict[Any, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """The lines beside the fields, the cells if they are looked at, and what the browser is to keep."""
         values = self._values(data)
-        kept = {name: value for name, value in values.items() if name not in ("canvas", "model")}
+        kept = {name: value for name, value in values.items() if name not in NOT_KEPT}
         cells: dict[str, Any] = {}
         hints = form.hints(values)
         try:
@@ -233,27 +238,14 @@ class Regions:
         """The size that an undone step brought back."""
         return str(event._data.get("width", "")), str(event._data.get("height", ""))
 
-    def resize(self, data: dict[Any, Any]) -> dict[str, Any]:
-        """What was painted, taken to the size that was typed; as it is while that is no size."""
-        values = self._values(data)
-        canvas = values["canvas"]
-        try:
-            size = Request(width=form.number(values["width"]), height=form.number(values["height"]))
-            info = self.studio.info(values["model"])
-            if info and (size.width % info.multiple or size.height % info.multiple):
-                return canvas
-        except LoomError:
-            return canvas
-        return composition.resized(canvas, size.width, size.height, canvas.get("cell", self.cell))
-
     def change_model(self, data: dict[Any, Any]) -> tuple[Any, ...]:
         """The canvas at the size another model is at home at."""
         values = self._values(data)
         info = self.studio.info(values["model"])
         if not info:
-            return values["canvas"], values["width"], values["height"], gr.skip()
+            return composition.untouched(values["canvas"]), values["width"], values["height"]
         return (composition.resized(values["canvas"], info.width, info.height, info.multiple), str(info.width),
-                str(info.height), gr.skip())
+                str(info.height))
 
     def take_preset(self, data: dict[Any, Any], event: gr.EventData) -> list[Any]:
         """A layout to start from; what stood there comes back with undo."""
@@ -261,7 +253,7 @@ class Regions:
         found = event._data if isinstance(event._data, dict) else {}
         layout = self.studio.layouts.get(str(found.get("name") or found.get("prompt")))
         if layout is None:
-            return [*self._fill(values), lines()]
+            return [*self._fill({**values, "canvas": composition.untouched(values["canvas"])}), lines()]
         info = self.studio.info(values["model"])
         request = composition.scaled(layout, info) if info else layout
         return self._take(values, request, info.multiple if info else self.cell)
@@ -282,7 +274,8 @@ class Regions:
                 raise BadRequest(f"{name} was made without regions.", "regions")
         except LoomError as error:
             line = str(error).replace(Path(str(found.get("path"))).name, str(found.get("name") or "file")[:80])
-            return [*self._fill(values), lines((), BadRequest(line, "regions"))]
+            untouched = {**values, "canvas": composition.untouched(values["canvas"])}
+            return [*self._fill(untouched), lines((), BadRequest(line, "regions"))]
         seed = {"random": False, "seed": str(request.seed)}
         return self._take({**values, **form.from_request(request), "model": values["model"], "seed": seed,
                            "preview": values["preview"], "batch": values["batch"]}, request, cell)
@@ -304,13 +297,13 @@ class Regions:
         text = json.dumps(layoutfile.to_dict(request), ensure_ascii=False, indent=1)
         return {"name": "layout.json", "text": text}, self.review(data)[0]
 
-    def recall(self, data: dict[Any, Any]) -> list[Any]:
-        """The form as this browser left it."""
-        values, kept = self._values(data), data[self.kept]
-        if isinstance(kept, dict) and set(kept) == set(values) - {"canvas", "model"}:
+    def recall(self, data: dict[Any, Any], event: gr.EventData) -> list[Any]:
+        """The form as this browser left it; the canvas keeps itself."""
+        values = {name: value for name, value in self._values(data).items() if name not in NOT_KEPT}
+        kept = event._data
+        if isinstance(kept, dict) and set(kept) == set(values):
             values |= kept
-        return [*(value for name, value in values.items() if name not in ("canvas", "model")),
-                lines(hints=form.hints(values))]
+        return list(values.values())
 
     def _empty(self, message: str = "") -> dict[str, Any]:
         return empty(list(self.studio.layouts), message, TITLE)

@@ -19,7 +19,7 @@ playwright = pytest.importorskip("playwright.sync_api") if not chromium.must_run
 PageMaker = Callable[..., "playwright.Page"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[playwright.Browser]:
     with playwright.sync_playwright() as driver:
         path = chromium.find(driver.chromium.executable_path)
@@ -30,14 +30,14 @@ def browser() -> Iterator[playwright.Browser]:
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A studio that paints discs, 0.1 s a step: for what the page does, whatever the engine."""
     with served(tmp_path_factory.mktemp("fake"), lambda: FakeRunner(0.1)) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def real(tmp_path_factory: pytest.TempPathFactory, catalogue: Catalogue) -> Iterator[Served]:
     """A studio with the real engine on the embedded model; on a small random one while that is not there."""
     model = "storybook" if (STORYBOOK / "model_index.json").is_file() else "eps"

@@ -318,3 +318,20 @@ def test_a_phone_paints_by_finger_without_sideways_scrolling(visit: Any, fake: S
     assert 0 < generate["y"] < generate["y"] + generate["height"] <= 844
     assert page.evaluate("getComputedStyle(document.querySelector('.region-canvas')).touchAction") == "none"
     context.close()
+
+
+def test_a_region_is_seen_alone_at_any_step(visit: Any, fake: Served) -> None:
+    page = regions_tab(visit(fake))
+    page.get_by_label("Start from a layout").select_option("Living room")
+    prompt_of(page, "sofa").wait_for()
+    page.get_by_role("button", name="Generate").click()
+    page.get_by_role("img", name=re.compile("^Picture, step")).wait_for()
+    page.get_by_label("Show", exact=True).select_option("sofa alone")
+    page.get_by_role("img", name=re.compile("^sofa alone, step")).wait_for()  # while it runs
+    page.get_by_role("img", name="Picture, finished").wait_for()
+    page.get_by_role("slider", name="Step", exact=True).fill("3")
+    page.get_by_role("img", name="sofa alone, step 3").wait_for()
+    page.get_by_label("Show", exact=True).select_option("Whole picture")
+    page.get_by_role("img", name="sofa alone, step 3").wait_for(state="hidden")
+    page.get_by_role("button", name="Masks", exact=True).click()
+    assert page.locator(".mat-masks").is_visible()

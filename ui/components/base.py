@@ -21,7 +21,8 @@ def file_url(path: Path) -> str:
 
 
 class Scripted(gr.HTML):
-    """A gr.HTML whose behaviour lies in a script: its `mount({element, props, trigger, watch, upload})` is called once.
+    """A gr.HTML whose behaviour lies in a script: its `mount({element, props, trigger, watch, upload, server})` is
+    called once.
 
     template: static HTML without values from outside; the script fills it, with textContent only.
     gradio makes a component anew for every update, from its arguments without the value: so `value` is optional in
@@ -41,7 +42,7 @@ class Scripted(gr.HTML):
         # gradio offers the events whose quoted names it finds in this text
         js = (f"/* events: {json.dumps(list(self.custom_events))} */ "
               f"import(new URL({json.dumps(address)}, document.baseURI)).then("
-              "(m) => m.mount({ element, props, trigger, watch, upload })).catch((e) => console.error(e));")
+              "(m) => m.mount({ element, props, trigger, watch, upload, server })).catch((e) => console.error(e));")
         super().__init__(value, html_template=template or self.template, js_on_load=js, apply_default_css=False,
                          elem_classes=["own", *elem_classes], visible=visible, render=render, **props)
 

@@ -5,14 +5,14 @@ export function mount({ props, trigger, watch }) {
   watch("value", () => {
     for (const store of stores) {
       try {
-        store.setItem(props.key, JSON.stringify(props.value));
+        store.setItem(props.store, JSON.stringify(props.value));
       } catch { /* full or forbidden: then a reload starts anew */ }
     }
   });
   if (Object.keys(props.value || {}).length) return; // the page has been used already
   for (const store of stores) {
     try {
-      const value = JSON.parse(store.getItem(props.key));
+      const value = JSON.parse(store.getItem(props.store));
       if (value && typeof value === "object") {
         trigger("recall", value);
         return;

@@ -8,7 +8,7 @@ from ui.components.base import Scripted
 
 
 class Keep(Scripted):
-    """Value: an object that is written to the browser's storage under `key` whenever it changes.
+    """Value: an object that is written to the browser's storage under `store` whenever it changes.
 
     Event `recall` carries the kept object, once, after a reload.
     """
@@ -17,5 +17,5 @@ class Keep(Scripted):
     custom_events = ("recall",)
     template = '<div data-part="keep"></div>'
 
-    def __init__(self, value: dict[str, Any] | None = None, key: str = "latent-loom.kept", render: bool = True):
-        super().__init__(value or {}, elem_classes=["invisible"], key=key, render=render)
+    def __init__(self, value: dict[str, Any] | None = None, store: str = "latent-loom.kept", render: bool = True):
+        super().__init__(value or {}, elem_classes=["invisible"], store=store, render=render)

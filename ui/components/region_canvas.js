@@ -1,20 +1,22 @@
 // The painting canvas with its tools, and the list of regions. Wires layout, view, tools and list together.
 
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
-const [masks, { Layout }, { View, paintStack }, { Tools, TOOLS }, { List, grow }, stage] = await Promise.all(
-  ["region_masks.js", "region_layout.js", "region_view.js", "region_tools.js", "region_list.js", "region_stage.js"]
+const [masks, { Layout }, { View, paintStack }, { Tools, TOOLS }, { List, grow }, stage, alone] = await Promise.all(
+  ["region_masks.js", "region_layout.js", "region_view.js", "region_tools.js", "region_list.js", "region_stage.js",
+    "region_alone.js"]
     .map(from));
 
 const KEY = "latent-loom.layout"; // the layout as it was left: this tab's (session), this browser's (local)
 const PAUSE = 350; // ms without a change after which the server is asked for the line of status
 const TYPED = "input, textarea, select, [contenteditable]";
 
-export function mount({ element, props, trigger, watch, upload }) {
+export function mount({ element, props, trigger, watch, upload, server }) {
   const part = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e]));
   const layout = new Layout(masks);
   const view = new View(part.canvas, layout, masks);
   const tools = new Tools({ canvas: part.canvas, layout, view, masks, done: changed, chosen: paint });
   const beside = stage.follow(element, { layout, view, paintStack, maskOf: (region) => view.maskOf(region) });
+  alone.offer(element, server);
   let pause = 0;
 
   // -- layout -> page, browser's memory, server
@@ -43,7 +45,12 @@ export function mount({ element, props, trigger, watch, upload }) {
     part.undo.disabled = !layout.past.length;
     part.redo.disabled = !layout.future.length;
     part.mirror.disabled = part.clear.disabled = part.save.disabled = !layout.regions.length;
-    part.hint.hidden = layout.regions.length > 0;
+    const { current } = layout;
+    const bare = current && masks.bare(current.mask);
+    part.hint.hidden = layout.regions.some((region) => !masks.bare(region.mask));
+    part.hint.firstElementChild.textContent = bare ? `Paint where ${current.name} should be`
+      : "Paint where a thing should be";
+    part.hint.lastElementChild.hidden = Boolean(bare);
     part.listed.hidden = !layout.regions.length;
     if (part.prompt.value !== layout.prompt) part.prompt.value = layout.prompt;
     grow(part.prompt);

@@ -182,15 +182,6 @@ export function places(owner, width, count) {
   return found;
 }
 
-export function bounds(mask, width) {
-  let [left, right, top, bottom] = [Infinity, -1, -1, -1];
-  for (let at = 0; at < mask.length; at += 1) {
-    if (!mask[at]) continue;
-    const x = at % width;
-    if (x < left) left = x;
-    if (x > right) right = x;
-    if (top < 0) top = Math.floor(at / width);
-    bottom = Math.floor(at / width);
-  }
-  return right < 0 ? null : { left, right, top, bottom };
+export function bare(mask) {
+  return !mask.includes(1);
 }

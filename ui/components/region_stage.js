@@ -12,7 +12,7 @@ export function follow(element, { layout, view, paintStack, maskOf }) {
   const self = { over: false, repaint };
   const toggle = document.createElement("button");
   toggle.type = "button";
-  toggle.className = "quiet mat-toggle";
+  toggle.className = "quiet";
   toggle.textContent = "Masks";
   toggle.title = "Regions over the picture";
   toggle.setAttribute("aria-pressed", "false");
@@ -21,8 +21,11 @@ export function follow(element, { layout, view, paintStack, maskOf }) {
     toggle.setAttribute("aria-pressed", String(self.over));
     repaint();
   });
-  for (const old of stage.querySelectorAll(".mat-masks, .mat-toggle")) old.remove();
-  stage.append(sheet, toggle);
+  for (const old of stage.querySelectorAll(".mat-masks, .mat-tools")) old.remove();
+  const tools = document.createElement("div");
+  tools.className = "mat-tools";
+  tools.append(toggle);
+  stage.append(sheet, tools);
 
   function repaint() {
     sheet.hidden = !self.over;

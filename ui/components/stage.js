@@ -44,6 +44,7 @@ export function mount({ element, props, trigger, watch }) {
     const fresh = next.job !== state.job;
     if (!fresh && next.version < state.version) return;
     state = next;
+    part.stage.dataset.job = state.job;
     if (fresh) begin();
     remember();
     clearTimeout(silence);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from gradio.utils import get_upload_folder
 
 from core import layoutfile, metadata
 from core.errors import BadRequest, LoomError
+from core.jobs import Jobs
 from core.layout import layout_of
 from core.request import MAX_SIDE, Request
 from core.samplers import SAMPLERS
 from ui import composition, form
 from ui.components.bar import bar_state
+from ui.components.base import file_url
 from ui.components.cells import Cells, shares
 from ui.components.download import Download
 from ui.components.keep import Keep
@@ -57,11 +59,11 @@ class Regions:
         self.start = composition.from_request(
             first.replace(width=info.width, height=info.height) if info else first, self.cell)
         self.notes = Notes(SCOPE, lines(hints=form.hints({**self.start, "prompt": ""})))
-        self.cells, self.download, self.keep = Cells(), Download(), Keep(key="latent-loom.regions")
+        self.cells, self.download, self.keep = Cells(), Download(), Keep(store="latent-loom.regions")
         with gr.Column(elem_classes=["regions-bench"]):
             with gr.Column(elem_classes=["regions-paint"]):
                 self.canvas = RegionCanvas({**self.start["canvas"], "fresh": True}, scope=SCOPE,
-                                           presets=list(studio.layouts))
+                                           presets=list(studio.layouts), server_functions=estimates(studio.jobs))
             with gr.Column(elem_classes=["regions-stage"]):
                 self.stage = Stage(self._empty(), scope=SCOPE)
                 self._run()
@@ -318,3 +320,26 @@ def uploaded(path: object) -> Path:
     if found.stat().st_size > MAX_FILE:
         raise BadRequest(f"That file is larger than {MAX_FILE // 10**6} MB: it is no layout of this studio.", "regions")
     return found
+
+
+def estimates(jobs: Jobs) -> list[Callable[..., Any]]:
+    """What the canvas asks the server for: the names of a run's regions, and what one of them believed by itself."""
+    def regions(job: str) -> list[str]:
+        """The rest first; none through a panorama's windows."""
+        found = jobs.get(str(job))
+        if found is None or not found.request.regions or found.request.panorama != "off":
+            return []
+        return ["Rest", *(region.name for region in found.request.regions)]
+
+    async def alone(asked: dict[str, Any]) -> dict[str, str]:
+        """{"url"} of a region's own picture at a step, or {"error"}."""
+        try:
+            job = jobs.get(str(asked["job"]))
+            if job is None:
+                raise BadRequest("This run is forgotten: only its picture is left.")
+            step, region, picture = (int(asked[name]) for name in ("step", "region", "picture"))
+            return {"url": file_url(await jobs.show_region(job, step - 1, region, picture))}
+        except (LoomError, KeyError, TypeError, ValueError) as error:
+            return {"error": str(error)}
+
+    return [regions, alone]

@@ -1,0 +1,74 @@
+// What one region believes by itself, at the step on the stage: so that people see why a region loses.
+// Asked of the server only while somebody looks.
+
+export function offer(element, server) {
+  const stage = element.closest(".regions-bench")?.querySelector(".stage");
+  if (!stage) return;
+  const mat = stage.querySelector(".mat");
+  for (const old of mat.querySelectorAll(".mat-alone")) old.remove();
+  const choice = document.createElement("select");
+  choice.className = "quiet preset";
+  choice.setAttribute("aria-label", "Show");
+  choice.title = "The whole picture, or what one region believes by itself";
+  choice.hidden = true;
+  const sheet = document.createElement("div");
+  sheet.className = "mat-alone";
+  sheet.hidden = true;
+  const image = document.createElement("img");
+  const line = document.createElement("p");
+  line.setAttribute("role", "status");
+  sheet.append(image, line);
+  mat.querySelector(".mat-tools").append(choice);
+  mat.insertBefore(sheet, mat.querySelector(".mat-masks"));
+
+  const known = new Map(); // question -> {url} or {error}
+  let names = [];
+  let job = "";
+  let asking = false;
+
+  async function meet() {
+    const next = stage.dataset.job || "";
+    if (next === job) return;
+    job = next;
+    known.clear();
+    const kept = names[Number(choice.value)];
+    names = next ? await server.regions(next) : [];
+    if (next !== job) return;
+    choice.replaceChildren(new Option("Whole picture", ""), ...names.map((name, k) => new Option(`${name} alone`, k)));
+    if (kept && names.includes(kept)) choice.value = String(names.indexOf(kept));
+    look();
+  }
+
+  function question() {
+    const step = Number(stage.querySelector('[data-part="step"]').value);
+    const thumbs = [...stage.querySelectorAll(".thumb")];
+    const picture = Math.max(thumbs.findIndex((thumb) => thumb.getAttribute("aria-pressed") === "true"), 0);
+    return { job, region: Number(choice.value), step, picture };
+  }
+
+  async function look() {
+    choice.hidden = !names.length || !stage.querySelector(".mat-picture img:not(.ghost)");
+    sheet.hidden = choice.hidden || choice.value === "";
+    if (sheet.hidden) return;
+    const asked = question();
+    const key = JSON.stringify(asked);
+    if (!known.has(key)) {
+      if (asking) return; // the answer looks again
+      asking = true;
+      known.set(key, await server.alone(asked).catch(() => ({ error: "The studio does not answer." })));
+      asking = false;
+      look();
+      return;
+    }
+    const { url, error } = known.get(key);
+    line.textContent = error || "";
+    if (!url) return;
+    image.src = new URL(url, document.baseURI).href;
+    image.alt = `${names[asked.region]} alone, step ${asked.step}`;
+  }
+
+  choice.addEventListener("change", look);
+  new MutationObserver(meet).observe(stage, { attributes: true, attributeFilter: ["data-job"] });
+  new MutationObserver(look).observe(mat.querySelector(".mat-picture"), { childList: true, subtree: true });
+  meet();
+}

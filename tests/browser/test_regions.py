@@ -335,3 +335,19 @@ def test_a_region_is_seen_alone_at_any_step(visit: Any, fake: Served) -> None:
     page.get_by_role("img", name="sofa alone, step 3").wait_for(state="hidden")
     page.get_by_role("button", name="Masks", exact=True).click()
     assert page.locator(".mat-masks").is_visible()
+
+
+def test_the_real_engine_paints_a_layout_and_tells_its_exact_cost(visit: Any, real: Served) -> None:
+    page = regions_tab(visit(real))
+    page.get_by_label("Start from a layout").select_option("Living room")
+    prompt_of(page, "sofa").wait_for()
+    steps = page.get_by_role("spinbutton", name="Steps", exact=True)
+    steps.fill("5")
+    steps.blur()
+    # one bootstrapped step of 4 prompts with 2 passes each, then 4 prompts and one common negative prompt
+    line(page, "status").filter(has_text=f"{2 * 4 + 4 * (4 + 1)} evaluations").wait_for()
+    page.get_by_role("button", name="Generate").click()
+    page.get_by_role("img", name="Picture, finished").wait_for(timeout=180_000)
+    page.locator(".regions-bench .meta").filter(has_text="28 evaluations").wait_for()
+    page.get_by_label("Show", exact=True).select_option("plant alone")
+    page.get_by_role("img", name="plant alone, step 5").wait_for()

@@ -294,6 +294,7 @@ export function mount({ element, props, trigger, watch, upload, server }) {
 
   const kept = props.value?.fresh ? remembered() : null;
   layout.load(kept || props.value, false);
+  if (props.value?.resize?.length) layout.resize(...props.value.resize); // another model was chosen meanwhile
   layout.view = "paint";
   if (kept) trigger("sized", { width: layout.width, height: layout.height });
   pick("brush");

@@ -222,8 +222,9 @@ def _samplers(options: argparse.Namespace) -> None:
         print(json.dumps(rows, indent=1))
         return
     for row in rows:
-        print(f"{row['sampler']:18} {row['calls_at_20_steps']:3} calls  {'random' if row['stochastic'] else '      '}  "
-              f"{row['words']}\n{'':18} schedules: {', '.join(row['schedules'])} (Automatic: {row['automatic']})")
+        print(f"{row['name']:18} {row['network_calls_at_20_steps']:3} calls for 20 steps"
+              f"{', random' if row['stochastic'] else ''}: {row['words']}\n"
+              f"{'':18} schedules: {', '.join(row['schedules'])} (Automatic is {row['automatic']})")
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -171,7 +171,7 @@ def test_a_place_that_cannot_be_written_is_one_line_before_anything_is_computed(
 def test_the_lists_can_be_read_by_people_and_programs(models_dir: Path, capsys: Captured) -> None:
     assert main(["samplers", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["sampler"] for row in rows] == list(SAMPLERS)
+    assert [row["name"] for row in rows] == list(SAMPLERS)
     assert main(["samplers"]) == 0
     text = capsys.readouterr().out
     assert all(label in text for label in SAMPLERS)

@@ -3,21 +3,19 @@
 No `from __future__ import annotations` here: gradio reads an endpoint's return types from the annotations themselves.
 """
 
-import dataclasses
 from typing import Any
 
 import gradio as gr
 
 from core.errors import LoomError
 from core.request import Preview, Request
-from core.samplers import SAMPLERS
+from core.samplers import rows
 from ui.components.base import file_url
 from ui.stream import settings_line
 from ui.studio import Studio
 
 _DEFAULT = Request()
 _NO_REGIONS: list[dict] = []
-MODEL_STEPS = 20  # steps at which /samplers tells the number of network calls
 
 
 def add(studio: Studio) -> None:
@@ -64,15 +62,15 @@ def add(studio: Studio) -> None:
         "`prompt` rules what is left. Also wide and tall pictures, by windows (panorama). Returns what /txt2img does."))
 
     def models() -> list[dict]:
-        return model_list(studio)
+        return studio.catalogue.rows()
 
     def samplers() -> list[dict]:
-        return sampler_list()
+        return rows()
 
     gr.api(models, api_name="models", concurrency_limit=None,
            api_description="The models that are here: name, family, native size in pixels, size on disk.")
     gr.api(samplers, api_name="samplers", concurrency_limit=None, api_description=(
-        "The samplers: label, words, schedules each accepts, network calls at 20 steps."))
+        "The samplers: name, words, schedules each accepts, network calls at 20 steps."))
 
 
 async def answer(studio: Studio, values: dict[str, Any], preview: str) -> tuple[Any, dict]:
@@ -98,23 +96,3 @@ async def answer(studio: Studio, values: dict[str, Any], preview: str) -> tuple[
             "stopped": job.state == "stopped", "notes": [note.text for note in notes],
             "urls": [file_url(path) for path in job.results]}
     return files, info
-
-
-def model_list(studio: Studio) -> list[dict]:
-    """The catalogue; a model that cannot be read is named with its error."""
-    found = []
-    for name in studio.catalogue.names():
-        try:
-            info = dataclasses.asdict(studio.catalogue.get(name))
-            info.pop("path")
-            found.append({**info, "megabytes": round(info["megabytes"], 1)})
-        except LoomError as error:
-            found.append({"name": name, "error": str(error)})
-    return found
-
-
-def sampler_list() -> list[dict]:
-    """Every sampler with what it accepts and what it costs."""
-    return [{"name": sampler.label, "words": sampler.words, "schedules": ["Automatic", *sampler.schedules],
-             "automatic": sampler.automatic, "stochastic": sampler.stochastic, "least_steps": sampler.least_steps,
-             "network_calls_at_20_steps": sampler.network_calls(MODEL_STEPS)} for sampler in SAMPLERS.values()]

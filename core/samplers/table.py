@@ -143,8 +143,9 @@ def verdict(sampler: str, schedule: str, steps: int) -> str | None:
 
 def rows() -> list[dict[str, Any]]:
     """One dictionary per sampler, for lists: its schedules, and what 20 steps cost in network calls."""
-    return [{"sampler": s.label, "words": s.words, "schedules": list(s.schedules), "automatic": s.automatic,
-             "stochastic": s.stochastic, "calls_at_20_steps": s.network_calls(20), "least_steps": s.least_steps}
+    return [{"name": s.label, "words": s.words, "schedules": ["Automatic", *s.schedules], "automatic": s.automatic,
+             "stochastic": s.stochastic, "network_calls_at_20_steps": s.network_calls(20),
+             "least_steps": s.least_steps}
             for s in SAMPLERS.values()]
 
 

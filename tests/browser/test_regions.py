@@ -240,7 +240,7 @@ def test_presets_fill_the_form_and_sizes_take_the_masks_along(visit: Any, fake: 
     assert (wide["width"], wide["height"]) == (640, 256)
     page.get_by_role("button", name="Size and panorama").click()
     width = page.get_by_role("spinbutton", name="Width")
-    page.wait_for_function("document.querySelector('.regions-bench [aria-label=Width]').value === '640'")
+    page.wait_for_function("document.querySelector('.regions-bench [aria-label=Width]')?.value === '640'")
     width.fill("512")
     width.blur()
     page.wait_for_function(f"{LAYOUT}.width === 512")
@@ -251,7 +251,7 @@ def test_presets_fill_the_form_and_sizes_take_the_masks_along(visit: Any, fake: 
     page.get_by_role("alert").filter(has_text="250x256 is not a multiple of 8 pixels").wait_for()
     assert layout(page)["width"] == 512
     tool(page, "Undo")
-    page.wait_for_function("document.querySelector('.regions-bench [aria-label=Width]').value === '640'")
+    page.wait_for_function("document.querySelector('.regions-bench [aria-label=Width]')?.value === '640'")
     assert layout(page)["regions"] == wide["regions"]
 
 

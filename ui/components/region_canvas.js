@@ -8,6 +8,7 @@ const [masks, { Layout }, { View, paintStack }, { Tools, TOOLS }, { List, grow }
 
 const KEY = "latent-loom.layout"; // the layout as it was left: this tab's (session), this browser's (local)
 const PAUSE = 350; // ms without a change after which the server is asked for the line of status
+const LONGEST = 4096; // pixels of a side, as core.request.MAX_SIDE
 const TYPED = "input, textarea, select, [contenteditable]";
 
 export function mount({ element, props, trigger, watch, upload, server }) {
@@ -69,6 +70,7 @@ export function mount({ element, props, trigger, watch, upload, server }) {
   }
 
   function remember() {
+    if (!element.isConnected) return;
     part.canvas.dataset.kept = "yes";
     const text = JSON.stringify(layout.value());
     for (const store of [sessionStorage, localStorage]) {
@@ -82,7 +84,8 @@ export function mount({ element, props, trigger, watch, upload, server }) {
     for (const store of [sessionStorage, localStorage]) {
       try {
         const value = JSON.parse(store.getItem(KEY));
-        if (value && value.width > 0 && value.height > 0 && Array.isArray(value.regions)) return value;
+        const whole = (side) => Number.isInteger(side) && side >= 8 && side <= LONGEST;
+        if (whole(value?.width) && whole(value.height) && Array.isArray(value.regions)) return value;
       } catch { /* not ours */ }
     }
     return null;
@@ -220,7 +223,9 @@ export function mount({ element, props, trigger, watch, upload, server }) {
     else if (event.target === part.canvas && key === "escape") tools.cancel();
     else if (event.target === part.canvas && tools.tool === "move" && key.startsWith("arrow")) {
       const by = event.shiftKey ? layout.cell : 1;
-      tools.nudge(by * ((key === "arrowright") - (key === "arrowleft")), by * ((key === "arrowdown") - (key === "arrowup")));
+      const right = (key === "arrowright") - (key === "arrowleft");
+      const down = (key === "arrowdown") - (key === "arrowup");
+      tools.nudge(by * right, by * down);
     } else return;
     event.preventDefault();
   }
@@ -248,7 +253,8 @@ export function mount({ element, props, trigger, watch, upload, server }) {
 
   const ground = element.closest(".regions-bench") || element;
   let over = 0;
-  const carries = (event) => [...(event.dataTransfer?.types || [])].some((type) => type === "Files" || type === "text/uri-list");
+  const kinds = ["Files", "text/uri-list"];
+  const carries = (event) => kinds.some((kind) => [...(event.dataTransfer?.types || [])].includes(kind));
   ground.addEventListener("dragenter", (event) => {
     if (!carries(event)) return;
     over += 1;
@@ -274,7 +280,7 @@ export function mount({ element, props, trigger, watch, upload, server }) {
 
   // Generate sends the layout itself: what the server would say to the last edit comes with its answer.
   document.addEventListener("click", (event) => {
-    if (!event.target.closest?.(".generate")) return;
+    if (!element.offsetParent || !event.target.closest?.(".generate")) return;
     clearTimeout(pause);
     remember();
   }, true);

@@ -35,7 +35,8 @@ export class Layout {
     return {
       width: this.width, height: this.height, cell: this.cell, prompt: this.prompt, view: this.view,
       regions: this.regions.map(({ name, color, visible, mask, ...rest }) => ({
-        name, color, ...Object.fromEntries(TEXTS.map((key) => [key, rest[key]])), visible, runs: this.masks.encode(mask),
+        name, color, ...Object.fromEntries(TEXTS.map((key) => [key, rest[key]])), visible,
+        runs: this.masks.encode(mask),
       })),
     };
   }

@@ -36,7 +36,9 @@ export class List {
   }
 
   focusPrompt(id) {
-    this.rows.get(id)?.prompt.focus({ preventScroll: false });
+    const { prompt, row } = this.rows.get(id);
+    prompt.focus({ preventScroll: true }); // the canvas stays where it is
+    row.scrollIntoView({ block: "nearest" });
   }
 
   build(region) {

@@ -5,7 +5,7 @@ const CURSORS = { brush: "none", eraser: "none", box: "crosshair", lasso: "cross
 const LIGHTEST = 0.35; // share of the brush that the lightest touch of a pen paints
 
 export class Tools {
-  // done(): the layout has changed for good. begin(): a region is needed; makes one if there is none.
+  // done(): the layout has changed for good. chosen(): another region is in hand.
   constructor({ canvas, layout, view, masks, done, chosen }) {
     Object.assign(this, { canvas, layout, view, masks, done, chosen });
     this.tool = "brush";
@@ -127,8 +127,9 @@ export class Tools {
       return;
     }
     const { region } = active;
-    if (active.tool === "box") this.commit(this.masks.box(region.mask, layout.width, layout.height, active.start, active.last));
-    else if (active.tool === "lasso") this.commit(this.masks.lasso(region.mask, layout.width, layout.height, active.path));
+    const { width, height } = layout;
+    if (active.tool === "box") this.commit(this.masks.box(region.mask, width, height, active.start, active.last));
+    else if (active.tool === "lasso") this.commit(this.masks.lasso(region.mask, width, height, active.path));
     else if (this.view.draft) this.commit(this.view.draft.mask);
     this.active = null;
     this.show(event.pointerType === "mouse" ? this.cursor(active.last) : null);
@@ -153,10 +154,10 @@ export class Tools {
 
   cancel() {
     if (!this.active) return;
-    const { before } = this.active;
+    const { before, tool } = this.active;
     this.view.draft = null;
     this.view.gesture = null;
-    if (before.regions.length < this.layout.regions.length) {
+    if (tool !== "fill" && before.regions.length < this.layout.regions.length) {
       this.layout.regions.pop();
       this.layout.selected = before.selected;
     }

@@ -65,7 +65,8 @@ export class View {
     if (layout.view === "cells") this.drawCells();
     else {
       const drawn = this.draft && this.stacked === this.draft.mask; // then only what was painted since is new
-      paintStack(this.stack, layout, (region) => this.maskOf(region), this.layers, drawn ? this.draft.mask.fresh : null);
+      const rows = drawn ? this.draft.mask.fresh : null;
+      paintStack(this.stack, layout, (region) => this.maskOf(region), this.layers, rows);
       this.stacked = this.draft?.mask;
       context.globalAlpha = layout.view === "overlap" ? 0.25 : under ? OVER_PICTURE : PAINT;
       context.imageSmoothingEnabled = true;

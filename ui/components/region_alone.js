@@ -48,20 +48,29 @@ export function offer(element, server) {
 
   async function look() {
     choice.hidden = !names.length || !stage.querySelector(".mat-picture img:not(.ghost)");
-    sheet.hidden = choice.hidden || choice.value === "";
-    if (sheet.hidden) return;
-    const asked = question();
-    const key = JSON.stringify(asked);
-    if (!known.has(key)) {
-      if (asking) return; // the answer looks again
-      asking = true;
-      known.set(key, await server.alone(asked).catch(() => ({ error: "The studio does not answer." })));
-      asking = false;
-      look();
+    if (choice.hidden || choice.value === "") {
+      sheet.hidden = true;
       return;
     }
-    const { url, error } = known.get(key);
+    const asked = question();
+    const key = JSON.stringify(asked);
+    if (known.has(key)) {
+      show(asked, known.get(key));
+      return;
+    }
+    if (asking) return; // the answer looks again
+    asking = true;
+    const answer = await server.alone(asked).catch(() => ({ error: "The studio does not answer." }));
+    asking = false;
+    if (asked.job === job) known.set(key, answer);
+    if (asked.job === job && String(asked.region) === choice.value) show(asked, answer); // late is better than never
+    look();
+  }
+
+  function show(asked, { url, error }) {
     line.textContent = error || "";
+    sheet.hidden = false;
+    image.hidden = !url;
     if (!url) return;
     image.src = new URL(url, document.baseURI).href;
     image.alt = `${names[asked.region]} alone, step ${asked.step}`;

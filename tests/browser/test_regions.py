@@ -8,10 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from core import metadata
 from core.masks import Mask
+from core.models.catalogue import STORYBOOK
 from core.request import Request
 from tests.serving import THIRD_PARTY, Served
 
@@ -351,3 +354,28 @@ def test_the_real_engine_paints_a_layout_and_tells_its_exact_cost(visit: Any, re
     page.locator(".regions-bench .meta").filter(has_text="28 evaluations").wait_for()
     page.get_by_label("Show", exact=True).select_option("plant alone")
     page.get_by_role("img", name="plant alone, step 5").wait_for()
+
+
+@pytest.mark.skipif(not (STORYBOOK / "model_index.json").is_file(), reason="Storybook's weights are not here")
+def test_colours_are_where_they_were_painted(visit: Any, real: Served) -> None:
+    page = regions_tab(visit(real))
+    rest(page).fill("plain background")
+    for prompt, left in (("a red sofa", 0.05), ("a blue sofa", 0.55)):
+        page.get_by_role("button", name="Add region").click()
+        tool(page, "Box")
+        drag(page, (left, 0.3), (left + 0.4, 0.8))
+        page.get_by_role("textbox", name=re.compile("^Prompt of")).first.fill(prompt)
+    page.get_by_role("button", name="More").click()
+    for name, value in (("Pictures", "4"), ("Seed", "1"), ("Steps", "8")):
+        field = page.get_by_role("spinbutton", name=name, exact=True)
+        field.fill(value)
+        field.blur()
+    page.get_by_role("button", name="Generate").click()
+    page.get_by_role("img", name="Picture, finished (1 of 4)").wait_for(timeout=180_000)
+    files = sorted(real.studio.jobs.outputs.glob("*/*.png"), key=lambda path: path.stat().st_mtime)[-4:]
+    assert [metadata.read_png(path).seed for path in files] == [1, 2, 3, 4]
+    pictures = np.stack([np.asarray(Image.open(path).convert("RGB"), dtype=float) for path in files])
+    warmth = (pictures[..., 0] - pictures[..., 2])[:, 77:205]  # the rows of both boxes
+    # a mean of four pictures, so that no single one decides; 15 of 255 is well above what plain noise gives
+    assert warmth[:, :, 13:115].mean() > warmth[:, :, 141:243].mean() + 15
+

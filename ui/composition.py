@@ -22,6 +22,12 @@ FIELDS = ("bootstrap", "masks", "join_prompts", "panorama", "stride", "wrap")  #
 MASKS = [("By area, upper over lower", "area"), ("As in the paper: overlaps averaged", "paper")]
 PANORAMAS = [("Off", "off"), ("Smooth windows", "smooth"), ("Uniform windows", "uniform")]
 
+_MASK_WORDS = {"area": "A cell at an edge is shared by what covers it; thin strokes survive.",
+               "paper": "As MultiDiffusion's published code does it, to compare with."}
+_PANORAMA_WORDS = {"off": "For pictures of up to about twice the model's own size.",
+                   "smooth": "Windows of the model's own size, blended: for wide and tall pictures.",
+                   "uniform": "The same windows with equal shares, as in the paper: seams may show."}
+
 Values = Mapping[str, Any]
 
 
@@ -103,6 +109,15 @@ def rescaled(mask: Mask, width: int, height: int) -> Mask:
     rows = ((np.arange(height) + 0.5) * mask.height / height).astype(int)
     columns = ((np.arange(width) + 0.5) * mask.width / width).astype(int)
     return Mask.of(mask.to_array()[np.ix_(rows, columns)])
+
+
+def hints(values: Values) -> dict[str, str]:
+    """A line of help beside a field, where nothing more urgent stands."""
+    return form.hints(values) | {
+        "bootstrap": "In these first steps each region sees a plain colour around it, so that its thing lands inside.",
+        "masks": _MASK_WORDS.get(values["masks"], ""),
+        "panorama": _PANORAMA_WORDS.get(values["panorama"], ""),
+    }
 
 
 def status(request: Request, info: ModelInfo, pace: float | None) -> str:

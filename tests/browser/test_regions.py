@@ -200,6 +200,10 @@ def test_keys_pick_tools_regions_and_sizes(visit: Any, fake: Served) -> None:
     page.keyboard.press("Control+Shift+Z")
     assert masks(page) != two
     page.keyboard.press("Control+z")
+    page.keyboard.press("Enter")  # a box in the middle, for who has no pointer
+    assert share(masks(page)[0]) > share(two[0]) + 0.05
+    page.keyboard.press("Control+z")
+    assert masks(page) == two
     prompt_of(page, "region 1").press_sequentially(" be")  # letters in a field are letters
     assert prompt_of(page, "region 1").input_value() == "a red sofa be"
     assert page.get_by_role("button", name="Move", exact=True).get_attribute("aria-pressed") == "true"

@@ -219,7 +219,8 @@ export function mount({ element, props, trigger, watch, upload, server }) {
     else if (/^[1-9]$/.test(key) && layout.regions[Number(key) - 1]) {
       layout.selected = layout.regions[Number(key) - 1].id;
       paint();
-    } else if (event.target === part.canvas && key === "delete" && layout.current) act("remove")(layout.selected);
+    } else if (event.target === part.canvas && key === "enter") tools.centre();
+    else if (event.target === part.canvas && key === "delete" && layout.current) act("remove")(layout.selected);
     else if (event.target === part.canvas && key === "escape") tools.cancel();
     else if (event.target === part.canvas && tools.tool === "move" && key.startsWith("arrow")) {
       const by = event.shiftKey ? layout.cell : 1;

@@ -39,7 +39,9 @@ _TEMPLATE = f"""
 <section class="painter" aria-label="Regions">
   <div class="canvas-card">
     <div class="canvas-mat" data-part="mat">
-      <canvas data-part="canvas" class="region-canvas" tabindex="0" role="img" aria-label="Region canvas"></canvas>
+      <canvas data-part="canvas" class="region-canvas" tabindex="0" role="img" aria-label="Region canvas"
+        aria-description="Paint with mouse, finger or pen. By keyboard: Enter puts a box in the middle, V and the
+        arrow keys move the region, Shift by a latent cell."></canvas>
       <div class="canvas-hint" data-part="hint"><b>Paint where a thing should be</b>
         <span>then say what it is. Or start from a layout below, or drop a picture that was made here.</span></div>
       <div class="canvas-drop" data-part="drop" hidden>Drop a picture or a layout: its regions come back</div>

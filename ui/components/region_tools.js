@@ -180,6 +180,17 @@ export class Tools {
     this.done();
   }
 
+  // A box in the middle, for who paints with the keyboard.
+  centre() {
+    const { layout, masks } = this;
+    layout.mark();
+    const region = layout.current || layout.add(false);
+    const corner = (k) => ({ x: layout.width * k, y: layout.height * k });
+    region.mask = masks.box(region.mask, layout.width, layout.height, corner(0.3), corner(0.7));
+    region.visible = true;
+    this.done();
+  }
+
   whole(at) {
     const { width, height } = this.layout;
     return [Math.min(Math.max(Math.floor(at.x), 0), width - 1), Math.min(Math.max(Math.floor(at.y), 0), height - 1)];

@@ -58,7 +58,7 @@ class Regions:
         first = Request(model=studio.model)
         self.start = composition.from_request(
             first.replace(width=info.width, height=info.height) if info else first, self.cell)
-        self.notes = Notes(SCOPE, lines(hints=form.hints({**self.start, "prompt": ""})))
+        self.notes = Notes(SCOPE, lines(hints=composition.hints(self.start)))
         self.cells, self.download, self.keep = Cells(), Download(), Keep(store="latent-loom.regions")
         with gr.Column(elem_classes=["regions-bench"]):
             with gr.Column(elem_classes=["regions-paint"]):
@@ -176,7 +176,7 @@ class Regions:
         values = self._values(data)
         kept = {name: value for name, value in values.items() if name not in NOT_KEPT}
         cells: dict[str, Any] = {}
-        hints = form.hints(values)
+        hints = composition.hints(values)
         try:
             form.to_preview(values)
             request, unfinished = composition.to_draft(values)
@@ -195,7 +195,7 @@ class Regions:
     def submit(self, data: dict[Any, Any], request: gr.Request) -> tuple[Any, ...]:
         """Queue what the form asks for: the lines beside the fields, the seed drawn, and what must be unfolded."""
         values = self._values(data)
-        hints = form.hints(values)
+        hints = composition.hints(values)
         try:
             preview, wanted = form.to_preview(values), composition.to_request(values)
             if not wanted.regions and wanted.panorama == "off":
@@ -295,7 +295,7 @@ class Regions:
         try:
             request = composition.to_request(values)
         except LoomError as error:
-            return {}, lines((), error, form.hints(values))
+            return {}, lines((), error, composition.hints(values))
         text = json.dumps(layoutfile.to_dict(request), ensure_ascii=False, indent=1)
         return {"name": "layout.json", "text": text}, self.review(data)[0]
 

@@ -24,7 +24,7 @@ PANORAMAS = [("Off", "off"), ("Smooth windows", "smooth"), ("Uniform windows", "
 
 _MASK_WORDS = {"area": "A cell at an edge is shared by what covers it; thin strokes survive.",
                "paper": "As MultiDiffusion's published code does it, to compare with."}
-_PANORAMA_WORDS = {"off": "For pictures of up to about twice the model's own size.",
+_PANORAMA_WORDS = {"off": "Off suits pictures of up to about twice the model's own size.",
                    "smooth": "Windows of the model's own size, blended: for wide and tall pictures.",
                    "uniform": "The same windows with equal shares, as in the paper: seams may show."}
 

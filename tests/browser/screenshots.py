@@ -41,6 +41,24 @@ def shoot(browser: Any, server: Served, folder: Path, name: str, width: int, hei
     page.close()
 
 
+def shoot_regions(browser: Any, server: Served, folder: Path, name: str, width: int, height: int, theme: str) -> None:
+    """The Regions tab after a run of the living room."""
+    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
+    page.set_default_timeout(300_000)
+    page.goto(f"{server.address}?__theme={theme}")
+    page.get_by_role("tab", name="Regions").click()
+    page.get_by_label("Start from a layout").select_option("Living room")
+    page.get_by_role("textbox", name="Prompt of sofa").wait_for()
+    page.get_by_role("button", name="Generate").click()
+    page.get_by_role("img", name="Picture, finished").wait_for()
+    page.get_by_role("button", name="Masks", exact=True).click()
+    page.evaluate("window.scrollTo(0, 0)")
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(600)
+    page.screenshot(path=folder / f"regions-{name}.png")
+    page.close()
+
+
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures")
     model = sys.argv[2] if len(sys.argv) > 2 else "storybook"
@@ -53,6 +71,7 @@ def main() -> None:
             browser = driver.chromium.launch(executable_path=path, args=chromium.ARGUMENTS)
             for name, width, height, theme in SHOTS:
                 shoot(browser, server, folder, name, width, height, theme)
+                shoot_regions(browser, server, folder, name, width, height, theme)
             browser.close()
 
 

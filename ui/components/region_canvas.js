@@ -16,7 +16,8 @@ export function mount({ element, props, trigger, watch, upload, server }) {
   const layout = new Layout(masks);
   const view = new View(part.canvas, layout, masks);
   const tools = new Tools({ canvas: part.canvas, layout, view, masks, done: changed, chosen: paint });
-  const beside = stage.follow(element, { layout, view, paintStack, maskOf: (region) => view.maskOf(region) });
+  const beside = stage.follow(element, { layout, view, paintStack, maskOf: (region) => view.maskOf(region),
+    over: () => trigger("edit") }); // the line of status learns how long a run takes
   alone.offer(element, server);
   let pause = 0;
 

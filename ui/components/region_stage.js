@@ -1,7 +1,8 @@
 // The canvas and the stage know of each other: the picture that grows there lies beneath the paint here,
 // and the paint can lie over the picture there.
 
-export function follow(element, { layout, view, paintStack, maskOf }) {
+// over(): a run has come to its end.
+export function follow(element, { layout, view, paintStack, maskOf, over }) {
   const stage = element.closest(".regions-bench")?.querySelector(".mat");
   if (!stage) return { repaint() {}, over: false };
   const sheet = document.createElement("canvas");
@@ -43,6 +44,12 @@ export function follow(element, { layout, view, paintStack, maskOf }) {
     repaint();
   }
 
+  const frame = stage.closest(".stage");
+  let state = frame.dataset.state;
+  new MutationObserver(() => {
+    if (state === "running" && ["done", "stopped"].includes(frame.dataset.state)) over();
+    state = frame.dataset.state;
+  }).observe(frame, { attributes: true, attributeFilter: ["data-state"] });
   new MutationObserver(look).observe(stage.querySelector(".mat-picture"), { childList: true, subtree: true });
   look();
   return self;

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.storybook import WEIGHTS
 
-STAGES = ("render", "autoencoder", "text", "diffusion", "preview", "scorer", "judge")
+STAGES = ("render", "autoencoder", "decoder", "text", "diffusion", "preview", "scorer", "judge")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,9 +53,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
+    if options.command in ("train", "evaluate", "card") and options.device in ("auto", "cpu"):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; see loop.gradients
     if options.command == "train":
-        if options.device in ("auto", "cpu"):  # before torch is imported; see loop.gradients
-            os.environ.setdefault("OMP_NUM_THREADS", "1")
         from core.storybook import train
 
         train.run(options)

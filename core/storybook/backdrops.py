@@ -223,7 +223,7 @@ def paint_backdrop(
     """
     if scene == "plain background":
         named = jitter(PALETTE[colour], rng, 10) if colour else tuple(rng.randrange(256) for _ in range(3))
-        return Image.new("RGB", (size, size), named), 0.0  # type: ignore[arg-type]
+        return Image.new("RGB", (size, size), named), 0.0
     stage = Stage(size, time, rng)
     PAINTERS[scene](stage)
     return stage.pen.tile.convert("RGB").resize((size, size), Image.Resampling.BOX), stage.horizon

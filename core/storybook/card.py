@@ -58,7 +58,7 @@ def write_card(weights: Path, device: torch.device) -> None:
         "# Storybook",
         "",
         "A small latent diffusion model of a storybook world, trained by this project on pictures it draws itself "
-        f"({len(THINGS)} things, {len(COLOURS)} colours, {len(SCENES)} scenes, {len(STYLES)} styles: `../vocabulary.py`). "
+        f"({len(THINGS)} things, {len(COLOURS)} colours, {len(SCENES)} scenes, {len(STYLES)} styles). "
         "The folder loads in plain diffusers: `StableDiffusionPipeline.from_pretrained(path)`. 256 x 256 pixels, "
         f"v prediction. All files: {folder_bytes(weights) / 2**20:.1f} MiB, float16.",
         "",
@@ -74,8 +74,8 @@ def write_card(weights: Path, device: torch.device) -> None:
         "## How good it is",
         "",
         f"Measured by `{held['command']}` ({held['steps']} steps, guidance {held['guidance']:g}) on "
-        f"{held['hardware']} in {held['minutes']} minutes, on combinations of thing and colour that the renderer never draws for training "
-        "(the rule is `held_out` in `../vocabulary.py`). Intervals are 95 %, Wilson.",
+        f"{held['hardware']} in {held['minutes']} minutes, on combinations of thing and colour that the renderer "
+        "never draws for training (the rule is `held_out` in `../vocabulary.py`). Intervals are 95 %, Wilson.",
         "",
         "| | reached | 95 % interval | n | first version | full quality | |",
         "|---|---|---|---|---|---|---|",

@@ -7,6 +7,7 @@ import json
 import math
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from core.storybook import judge as j
+from core.storybook import networks as n
 from core.storybook.captions import SCENE_PHRASES
 from core.storybook.data import CANVASES, HELD_OUT_SEED, render_many
 from core.storybook.export import processor
@@ -40,9 +42,10 @@ class Rate(NamedTuple):
         return self.right / max(1, self.of)
 
     def interval(self) -> tuple[float, float]:
-        n, p, z = max(1, self.of), self.value, 1.96
-        middle, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
+        count, p, z = max(1, self.of), self.value, 1.96
+        middle = p + z * z / (2 * count)
+        spread = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+        return (middle - spread) / (1 + z * z / count), (middle + spread) / (1 + z * z / count)
 
     def __str__(self) -> str:
         low, high = self.interval()
@@ -51,9 +54,10 @@ class Rate(NamedTuple):
 
 def load_parts(weights: Path, device: torch.device) -> Parts:
     """Tokenizer, text tower, U-Net and autoencoder of a weights folder, in float32."""
+    text: n.Network = CLIPTextModel.from_pretrained(weights / "text_encoder", dtype=torch.float32)
     return Parts(
         CLIPTokenizer.from_pretrained(weights / "tokenizer"),
-        CLIPTextModel.from_pretrained(weights / "text_encoder", dtype=torch.float32).to(device).eval(),
+        text.to(device).eval(),
         UNet2DConditionModel.from_pretrained(weights / "unet", torch_dtype=torch.float32).to(device).eval(),
         AutoencoderKL.from_pretrained(weights / "vae", torch_dtype=torch.float32).to(device).eval(),
     )
@@ -83,12 +87,15 @@ def single_cases(count: int, sides: bool) -> list[Case]:
 
 
 def pictures_of(parts: Parts, cases: list[Case], first_seed: int, guidance: float, side: int) -> torch.Tensor:
-    made = []
-    for start in range(0, len(cases), 12):
-        part = cases[start : start + 12]
+    """(B, H, W, 3) uint8, a seed each; by as many threads as there are cores."""
+
+    def some(start: int) -> torch.Tensor:
+        part = cases[start : start + 8]
         seeds = range(first_seed + start, first_seed + start + len(part))
-        made.append(make_pictures(parts, [case.prompt for case in part], seeds, side, STEPS, guidance))
-    return torch.cat(made)
+        return make_pictures(parts, [case.prompt for case in part], seeds, side, STEPS, guidance)
+
+    with ThreadPoolExecutor(n.workers(parts.unet.device)) as pool:
+        return torch.cat(list(pool.map(some, range(0, len(cases), 8))))
 
 
 def middle_of_things(cells: torch.Tensor) -> tuple[float, float]:
@@ -134,13 +141,18 @@ def measure(
     thing = Rate(sum(f.thing == c.thing for f, c in zip(found, everything, strict=True)), len(everything))
     colour = Rate(sum(f.colour == c.colour for f, c in zip(found, everything, strict=True)), len(everything))
     sides = [on_side(c.side, *middle_of_things(seen)) for c, seen in zip(placed, cells[len(cases) :], strict=True)]
+    asked = layouts(boxes)
+    with ThreadPoolExecutor(n.workers(device)) as pool:
+        painted = list(
+            pool.map(
+                lambda i: make_layout(parts, asked[i][0], asked[i][1], 30_000 + i, side, STEPS, guidance), range(boxes)
+            )
+        )
     inside = total = 0
-    for i, (background, regions, things) in enumerate(layouts(boxes)):
-        picture = make_layout(parts, background, regions, 30_000 + i, side, STEPS, guidance)
+    for picture, (_, regions, things) in zip(painted, asked, strict=True):
         seen = j.cells_of(judge, picture[None])[0]
-        for box, asked in zip(regions, things, strict=True):
-            inside += j.find(picture, seen, box[1:]).thing == asked
-            total += 1
+        inside += sum(j.find(picture, seen, b[1:]).thing == t for b, t in zip(regions, things, strict=True))
+        total += len(regions)
     scenes = torch.from_numpy(render_many(CANVASES[256], HELD_OUT_SEED, 100).pictures)
     return {
         "right thing": thing,

@@ -43,10 +43,10 @@ def export(folder: Path, out: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as held:
         new = Path(held)
-        vae = AutoencoderKL.from_pretrained(folder / "vae")
+        vae: n.Network = AutoencoderKL.from_pretrained(folder / "vae")
         vae.register_to_config(force_upcast=False)
         tokenizer = make_tokenizer()
-        pipeline = StableDiffusionPipeline(
+        pipeline: n.Network = StableDiffusionPipeline(
             vae=vae,
             text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
             tokenizer=tokenizer,
@@ -58,6 +58,7 @@ def export(folder: Path, out: Path) -> None:
         )
         pipeline.to(dtype=torch.float16)
         pipeline.save_pretrained(new, safe_serialization=True)
+        forget_spacing(new / "scheduler" / "scheduler_config.json")
         save_tokenizer(tokenizer, new / "tokenizer")
         if (folder / "preview").exists():
             AutoencoderTiny.from_pretrained(folder / "preview").half().save_pretrained(new / "preview")
@@ -78,6 +79,16 @@ def export(folder: Path, out: Path) -> None:
                 shutil.rmtree(target)
             shutil.move(str(path), str(target))
     print(f"{out}: {folder_bytes(out) / 2**20:.1f} MiB")
+
+
+def forget_spacing(path: Path) -> None:
+    """Leaves the spacing of timesteps to each sampler, as Stable Diffusion's own configuration does.
+
+    DDIM's default, written out, would follow `EulerDiscreteScheduler.from_config` into another picture.
+    """
+    config = json.loads(path.read_text())
+    config.pop("timestep_spacing", None)
+    path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def training_facts(folder: Path) -> dict[str, dict[str, float | str]]:

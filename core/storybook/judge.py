@@ -18,9 +18,9 @@ from core.storybook.draw import PALETTE
 from core.storybook.loop import Batch, fit
 from core.storybook.vocabulary import THINGS
 
-SIDE = 128  # pixels; larger pictures are reduced to it
+SIDE = 64  # pixels; larger pictures are reduced to it
 CELLS = 16  # the answer's side
-RATE = 1.5e-3
+RATE = 1e-3
 
 
 def _block(wide: int, out: int, stride: int) -> nn.Sequential:
@@ -28,23 +28,26 @@ def _block(wide: int, out: int, stride: int) -> nn.Sequential:
 
 
 class Judge(nn.Module):
-    """(B, 3, 128, 128) in -1..1 -> (B, 1 + things, 16, 16) logits; class 0 is 'nothing'."""
+    """(B, 3, 64, 64) in -1..1 -> (B, 1 + things, 16, 16) logits; class 0 is 'nothing'."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.fine = nn.Sequential(_block(3, 24, 2), _block(24, 48, 2), _block(48, 96, 2))
-        self.coarse = nn.Sequential(_block(96, 160, 2), _block(160, 160, 1))
-        self.wide = nn.Sequential(_block(160, 192, 2), _block(192, 192, 1), _block(192, 192, 1))
-        self.mix_coarse = _block(160 + 192, 160, 1)
-        self.mix_fine = _block(96 + 160, 128, 1)
-        self.head = nn.Conv2d(128, len(THINGS) + 1, 1)
+        self.fine = nn.Sequential(_block(3, 32, 2), _block(32, 64, 2))
+        self.coarse = nn.Sequential(_block(64, 128, 2), _block(128, 128, 1))
+        self.wide = nn.Sequential(_block(128, 192, 2), _block(192, 192, 1), _block(192, 192, 1))
+        self.mix = _block(128 + 192, 160, 1)
+        self.head = nn.Conv2d(64 + 160, len(THINGS) + 1, 1)
+        self.present = nn.Linear(160, len(THINGS))  # which things are there at all; only there to teach
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """-> (what the cells are told from (B, 224, 16, 16), the coarse maps (B, 160, 8, 8))."""
         fine = self.fine(pictures)
         coarse = self.coarse(fine)
-        wide = self.wide(coarse)
-        coarse = self.mix_coarse(torch.cat([coarse, F.interpolate(wide, scale_factor=2.0)], 1))
-        return self.head(self.mix_fine(torch.cat([fine, F.interpolate(coarse, scale_factor=2.0)], 1)))
+        coarse = self.mix(torch.cat([coarse, F.interpolate(self.wide(coarse), scale_factor=2.0)], 1))
+        return torch.cat([fine, F.interpolate(coarse, scale_factor=2.0)], 1), coarse
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.head(self.features(pictures)[0])
 
 
 class Finding(NamedTuple):
@@ -58,7 +61,7 @@ class Finding(NamedTuple):
 
 
 def reduce_pictures(pictures: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, 128, 128) in -1..1, by area."""
+    """(B, H, W, 3) uint8 -> (B, 3, 64, 64) in -1..1, by area."""
     x = n.to_unit(pictures)
     return F.avg_pool2d(x, x.shape[-1] // SIDE) if x.shape[-1] > SIDE else x
 
@@ -132,14 +135,13 @@ def judge_stage(folder: Path, minutes: float, device: torch.device, batch: int =
     for size in CANVASES:
         for path in shards(folder, size)[: 60 if size == 128 else 32]:
             scenes = read_shard(path)
-            part = torch.from_numpy(scenes.pictures)
-            if size > SIDE:
-                part = part.view(-1, SIDE, 2, SIDE, 2, 3).float().mean((2, 4)).round().byte()
-            pictures.append(part)
+            by = size // SIDE
+            part = torch.from_numpy(scenes.pictures).view(-1, SIDE, by, SIDE, by, 3).float().mean((2, 4))
+            pictures.append(part.round().byte())
             labels.append(torch.from_numpy(scenes.labels))
     seen, wanted = torch.cat(pictures), torch.cat(labels)
     torch.manual_seed(3)
-    judge = Judge().to(device, memory_format=torch.channels_last)
+    judge = Judge().to(device)
     batch = batch or (32 if device.type == "cpu" else 256)
 
     def draw(generator: torch.Generator) -> Batch:
@@ -155,13 +157,18 @@ def judge_stage(folder: Path, minutes: float, device: torch.device, batch: int =
     def loss_of(part: Batch) -> tuple[Tensor, dict[str, float]]:
         x = n.to_unit(part["pictures"].to(device))
         soft = part["soft"].to(device)[:, None, None, None]
-        x = torch.where(soft < 0.4, F.avg_pool2d(x, 3, 1, 1), x)  # samples are softer than renders
+        x = torch.where(soft < 0.3, F.avg_pool2d(x, 3, 1, 1), x)  # samples are softer than renders
         x = x + 0.08 * soft * part["noise"].to(device)
         with n.autocast(device):
-            guess = judge(x.contiguous(memory_format=torch.channels_last)).float()
+            cells, coarse = judge.features(x.contiguous(memory_format=torch.channels_last))
+            guess, present = judge.head(cells).float(), judge.present(coarse.amax((2, 3))).float()
         truth = F.one_hot(part["labels"].to(device).long(), len(THINGS) + 1).permute(0, 3, 1, 2).float()
         truth = F.avg_pool2d(truth, truth.shape[-1] // CELLS)
-        return F.cross_entropy(guess, truth), {}
+        there = (truth[:, 1:].amax((2, 3)) > 0.5).float()
+        naming = F.cross_entropy(present, there / there.sum(1, keepdim=True).clamp_min(1))
+        weights = torch.ones(len(THINGS) + 1, device=device)
+        weights[0] = 0.3  # there is far more nothing than things
+        return F.cross_entropy(guess, truth, weights) + naming, {"naming": naming.item()}
 
     ema, _ = fit(
         "judge",

@@ -83,7 +83,9 @@ def fit(
     minutes: of training altogether, over all resumptions. steps: stop after this many altogether (for tests).
     start: called when there is no checkpoint to resume. sheet: called with the EMA and the samples so far.
     """
-    groups = [{"params": list(module.parameters()), "lr": rates[name]} for name, module in modules.items()]
+    groups: list[dict[str, Any]] = [
+        {"params": list(module.parameters()), "lr": rates[name]} for name, module in modules.items()
+    ]
     device = device or torch.device("cpu")
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)
     generator = torch.Generator("cpu").manual_seed(seed)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
+
+Network = Any  # diffusers and transformers leave too much untyped for a checker to follow
 
 TEXT_WIDTH = 192
 TEXT_LENGTH = 40  # tokens; the longest captions of the grammar have about 36 with their end marks
@@ -14,7 +17,7 @@ SCALE = 8  # pixels per latent cell
 LATENT_NOISE = 0.1  # the autoencoder is trained to bear this much noise on unit-variance latents
 
 
-def make_autoencoder() -> AutoencoderKL:
+def make_autoencoder() -> Network:
     """256x256x3 -> 32x32x4, about 0.6 M parameters; scaling_factor is set when the training ends."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -29,7 +32,7 @@ def make_autoencoder() -> AutoencoderKL:
     )
 
 
-def make_preview() -> AutoencoderTiny:
+def make_preview() -> Network:
     """A decoder (and encoder) on the same scaled latents, several times cheaper."""
     return AutoencoderTiny(
         encoder_block_out_channels=(16, 16, 16, 16),
@@ -41,7 +44,7 @@ def make_preview() -> AutoencoderTiny:
     )
 
 
-def make_unet() -> UNet2DConditionModel:
+def make_unet() -> Network:
     """The denoiser. Attention at 8x8 cells, and once at 16x16 on the way down: on a CPU its backward costs the most."""
     return UNet2DConditionModel(
         sample_size=32,
@@ -57,14 +60,14 @@ def make_unet() -> UNet2DConditionModel:
     )
 
 
-def make_text_encoder(vocabulary_size: int, bos: int, eos: int) -> CLIPTextModel:
-    """The text tower: 3 layers."""
+def make_text_encoder(vocabulary_size: int, bos: int, eos: int) -> Network:
+    """The text tower: 2 layers."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=vocabulary_size,
             hidden_size=TEXT_WIDTH,
             intermediate_size=4 * TEXT_WIDTH,
-            num_hidden_layers=3,
+            num_hidden_layers=2,
             num_attention_heads=6,
             max_position_embeddings=TEXT_LENGTH,
             projection_dim=TEXT_WIDTH,
@@ -75,7 +78,7 @@ def make_text_encoder(vocabulary_size: int, bos: int, eos: int) -> CLIPTextModel
     )
 
 
-def make_scheduler() -> DDIMScheduler:
+def make_scheduler() -> Network:
     """Stable Diffusion's noise schedule, v prediction (Salimans and Ho, arXiv:2202.00512)."""
     return DDIMScheduler(
         num_train_timesteps=1000,
@@ -102,8 +105,13 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def workers(device: torch.device) -> int:
-    """Threads that share a training batch: one per core on a CPU (OMP_NUM_THREADS is 1 there), one on a GPU."""
-    return (os.cpu_count() or 1) if device.type == "cpu" else 1
+    """Threads that share a training batch: one on a GPU; on a CPU one per core, or STORYBOOK_THREADS.
+
+    (OMP_NUM_THREADS is 1 on a CPU.) A thread more than cores keeps them busy when other programs want them too.
+    """
+    if device.type != "cpu":
+        return 1
+    return int(os.environ.get("STORYBOOK_THREADS", 0)) or os.cpu_count() or 1
 
 
 def to_unit(pictures: torch.Tensor) -> torch.Tensor:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from core.storybook import networks as n
 from core.storybook.tokens import encode
@@ -20,9 +19,9 @@ class Parts(NamedTuple):
     """What makes pictures from prompts."""
 
     tokenizer: CLIPTokenizer
-    text: CLIPTextModel
-    unet: UNet2DConditionModel
-    vae: AutoencoderKL
+    text: n.Network
+    unet: n.Network
+    vae: n.Network
 
 
 def embed(parts: Parts, prompts: Sequence[str]) -> Tensor:
@@ -59,7 +58,7 @@ def ddim(predict: Predictor, x: Tensor, steps: int) -> Tensor:
 
 
 @torch.no_grad()
-def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+def decode(vae: n.Network, latents: Tensor) -> Tensor:
     """Scaled latents (B, 4, h, w) -> (B, 8h, 8w, 3) uint8."""
     with n.autocast(latents.device):
         pictures = torch.cat([vae.decode(part / vae.config.scaling_factor).sample.float() for part in latents.split(8)])

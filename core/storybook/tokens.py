@@ -26,7 +26,11 @@ def make_tokenizer() -> CLIPTokenizer:
     vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     vocabulary[BOS] = len(vocabulary)
     vocabulary[EOS] = len(vocabulary)
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TEXT_LENGTH)
+    return CLIPTokenizer(
+        vocab=vocabulary,
+        merges=merges,  # type: ignore[arg-type]
+        model_max_length=TEXT_LENGTH,
+    )
 
 
 def _merges(bpe: Tokenizer) -> list[tuple[str, str]]:

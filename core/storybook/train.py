@@ -21,6 +21,10 @@ def run(options: argparse.Namespace) -> None:
         from core.storybook.train_autoencoder import autoencoder_stage
 
         autoencoder_stage(options.data, options.minutes, device, options.batch)
+    elif options.stage == "decoder":
+        from core.storybook.train_autoencoder import decoder_stage
+
+        decoder_stage(options.data, options.minutes, device, options.batch)
     elif options.stage == "text":
         from core.storybook.train_text import text_stage
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.storybook import networks as n
@@ -19,6 +21,7 @@ from core.storybook.progress import write_atomically
 
 CROP = 64  # pixels: convergence depends on steps, not on pixels
 RATE = 2e-3
+DECODER_RATE = 1e-3
 POOL_SHARDS = 24  # shards of each size from which crops are taken
 
 
@@ -95,7 +98,7 @@ def autoencoder_stage(
     held_out = torch.from_numpy(render_many(CANVASES[256], HELD_OUT_SEED, 24).pictures)
 
     def sheet(ema: dict[str, nn.Module], samples: int) -> None:
-        made, psnr = reconstruct(ema["vae"], held_out, device)  # type: ignore[arg-type]
+        made, psnr = reconstruct(ema["vae"], held_out, device)
         print(f"autoencoder: PSNR {psnr:.2f} dB on 24 held-out scenes", flush=True)
         rows = [torch.cat([a, b], 0) for a, b in zip(held_out[:8], made[:8], strict=True)]
         Image.fromarray(torch.cat(rows, 1).numpy()).save(folder / "sheet-autoencoder.png")
@@ -115,11 +118,54 @@ def autoencoder_stage(
         sheet_seconds=180,
         device=device,
     )
-    finish(ema["vae"], pool, folder / "vae", device)  # type: ignore[arg-type]
+    finish(ema["vae"], pool, folder / "vae", device)
+
+
+def decoder_stage(folder: Path, minutes: float, device: torch.device, batch: int = 0, steps: int | None = None) -> None:
+    """Goes on with the decoder alone, on full latents of a finished encoder, and rewrites folder/vae.
+
+    The latents stay what they are, so it may run beside or after the diffusion stage.
+    """
+    vae: n.Network = AutoencoderKL.from_pretrained(folder / "vae")
+    vae = vae.to(device, memory_format=torch.channels_last)
+    pool, batch = load_pool(folder), batch or (8 if device.type == "cpu" else 128)
+
+    def draw(generator: torch.Generator) -> Batch:
+        noise = torch.randn(batch, 4, CROP // n.SCALE, CROP // n.SCALE, generator=generator)
+        return {"crops": draw_crops(pool, batch, generator), "noise": noise}
+
+    def loss_of(part: Batch) -> tuple[Tensor, dict[str, float]]:
+        pictures = n.to_unit(part["crops"].to(device))
+        with n.autocast(device):
+            with torch.no_grad():
+                means = vae.quant_conv(vae.encoder(pictures))[:, :4]
+            noisy = means + 0.5 * n.LATENT_NOISE * part["noise"].to(device)
+            made = vae.decoder(vae.post_quant_conv(noisy)).float()
+        return picture_loss(made, pictures), {"l1": (made - pictures).abs().mean().item()}
+
+    parts = {"decoder": vae.decoder, "post": vae.post_quant_conv}
+    rates = {"decoder": DECODER_RATE, "post": DECODER_RATE}
+    ema, _ = fit(
+        "decoder",
+        folder / "decoder.pt",
+        parts,
+        rates,
+        draw,
+        loss_of,
+        batch=batch,
+        minutes=minutes,
+        steps=steps,
+        workers=n.workers(device),
+        device=device,
+    )
+    vae.decoder, vae.post_quant_conv = ema["decoder"], ema["post"]
+    vae.save_pretrained(folder / "vae")
+    held_out = torch.from_numpy(render_many(CANVASES[256], HELD_OUT_SEED, 24).pictures)
+    print(f"decoder: PSNR {reconstruct(vae, held_out, device)[1]:.2f} dB on 24 held-out scenes", flush=True)
 
 
 @torch.no_grad()
-def finish(vae: AutoencoderKL, pool: list[Tensor], out: Path, device: torch.device) -> None:
+def finish(vae: n.Network, pool: list[Tensor], out: Path, device: torch.device) -> None:
     """Sets the scaling factor from 2,048 crops, makes the posterior's spread a constant, saves."""
     crops = draw_crops(pool, 2048, torch.Generator("cpu").manual_seed(1)).split(128)
     means = torch.cat([vae.quant_conv(vae.encoder(n.to_unit(part.to(device))))[:, :4] for part in crops])
@@ -131,7 +177,7 @@ def finish(vae: AutoencoderKL, pool: list[Tensor], out: Path, device: torch.devi
 
 
 @torch.no_grad()
-def reconstruct(vae: AutoencoderKL, pictures: Tensor, device: torch.device) -> tuple[Tensor, float]:
+def reconstruct(vae: n.Network, pictures: Tensor, device: torch.device) -> tuple[Tensor, float]:
     """Pictures through encoder and decoder -> (uint8 pictures like the input, mean PSNR in dB over pictures)."""
     made = []
     for part in pictures.split(8):
@@ -145,18 +191,23 @@ def reconstruct(vae: AutoencoderKL, pictures: Tensor, device: torch.device) -> t
 
 
 def fingerprint(vae_folder: Path) -> str:
-    """Names the weights of an autoencoder, so that latents of another are never mixed in."""
-    return hashlib.sha256((vae_folder / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()[:8]
+    """Names the weights of an encoder, so that latents of another are never mixed in."""
+    held = load_file(vae_folder / "diffusion_pytorch_model.safetensors")
+    digest = hashlib.sha256()
+    for name in sorted(held):
+        if name.startswith(("encoder.", "quant_conv.")):
+            digest.update(held[name].numpy().tobytes())
+    return digest.hexdigest()[:8]
 
 
-@torch.no_grad()
 def encode_shards(folder: Path, size: int, device: torch.device, limit: int | None = None) -> list[Path]:
     """Latents (scaled to unit variance, float16) of every finished shard; encodes only what is missing."""
-    vae = AutoencoderKL.from_pretrained(folder / "vae").to(device, memory_format=torch.channels_last).eval()
+    vae: n.Network = AutoencoderKL.from_pretrained(folder / "vae").to(device, memory_format=torch.channels_last).eval()
     out = folder / f"latents{size}-{fingerprint(folder / 'vae')}"
     out.mkdir(exist_ok=True)
-    paths = []
-    for path in shards(folder, size)[:limit]:
+
+    @torch.no_grad()
+    def encode_one(path: Path) -> Path:
         target = out / path.with_suffix(".pt").name
         if not target.exists():
             scenes = read_shard(path)
@@ -166,6 +217,8 @@ def encode_shards(folder: Path, size: int, device: torch.device, limit: int | No
                     means = vae.quant_conv(vae.encoder(n.to_unit(part.to(device))))[:, :4]
                 parts.append((means.float() * vae.config.scaling_factor).half().cpu())
             held = {"latents": torch.cat(parts), "captions": scenes.captions, "labels": torch.from_numpy(scenes.labels)}
-            write_atomically(target, lambda file, held=held: torch.save(held, file))
-        paths.append(target)
-    return paths
+            write_atomically(target, lambda file: torch.save(held, file))
+        return target
+
+    with ThreadPoolExecutor(n.workers(device)) as pool:
+        return list(pool.map(encode_one, shards(folder, size)[:limit]))

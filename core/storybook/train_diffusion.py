@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor, nn
@@ -19,12 +19,13 @@ from core.storybook.sampling import Parts, make_pictures
 from core.storybook.tokens import encode, make_tokenizer
 from core.storybook.train_autoencoder import encode_shards
 from core.storybook.train_text import load_latents
-from core.storybook.vocabulary import THINGS, examples
+from core.storybook.vocabulary import STYLES, THINGS, examples
 
-RATES = {128: 1e-3, 256: 5e-4}
+RATES = {128: 1e-3, 256: 7e-4}
 TEXT_SHARE = 0.3  # of the U-Net's learning rate for the text tower
-GAMMA = 5.0  # min-SNR weighting, arXiv:2303.09556
-LABEL_WEIGHT = 0.1
+GAMMA = 5.0  # signal-to-noise ratio above which the loss counts less
+LABEL_WEIGHT = 0.2
+HARD_WEIGHT = 0.4  # how often a scene of several things or in a style is drawn, a plain single thing being 1
 JUNK_SHARE = 0.05  # of captions get a word the model cannot know, so that unknown words do no harm
 SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe qui ro su ta ve wi xo yu za sh tr bl".split()
 
@@ -68,6 +69,15 @@ def add_junk(captions: list[str], generator: torch.Generator) -> list[str]:
     return result
 
 
+def importance(captions: list[str], labels: Tensor) -> Tensor:
+    """How often each scene is drawn (N): single flat things first, they are what has to be learnt."""
+    looks = [style for style in STYLES if style not in ("flat", "blurred background")]
+    styled = {word for style in looks for word in style.split()} - {"in"}
+    plain = torch.tensor([not styled & set(caption.replace(",", " ").split()) for caption in captions])
+    single = torch.tensor([len(one.unique()) <= 2 for one in labels])
+    return torch.where(plain & single, 1.0, HARD_WEIGHT)
+
+
 def diffusion_stage(
     folder: Path,
     minutes: float,
@@ -89,11 +99,14 @@ def diffusion_stage(
     unet = n.make_unet().to(device, memory_format=torch.channels_last)
     if device.type == "cpu":
         unet.set_attn_processor(AttnProcessor())  # plain matmul: its backward is far cheaper there
-    text = CLIPTextModel.from_pretrained(folder / "text").to(device)
+    attention = "eager" if device.type == "cpu" else "sdpa"  # for the same reason
+    text: n.Network = CLIPTextModel.from_pretrained(folder / "text", attn_implementation=attention)
+    text = text.to(device)
     guide = Guide(unet.config.block_out_channels[-1]).to(device)
     guide.watch(unet.up_blocks[0])
     modules: dict[str, nn.Module] = {"unet": unet, "text": text, "guide": guide}
     alphas = n.make_scheduler().alphas_cumprod.to(device)
+    share = importance(captions, labels)
     batch = batch or ((32 if size == 128 else 16) if device.type == "cpu" else 512)
     rate = rate or RATES[size]
 
@@ -104,10 +117,10 @@ def diffusion_stage(
                 module.load_state_dict(before["ema"][name])
 
     def draw(generator: torch.Generator) -> Batch:
-        chosen = torch.randint(len(latents), (batch,), generator=generator)
+        chosen = torch.multinomial(share, batch, replacement=True, generator=generator)
         x0 = latents[chosen].float()
         noise = torch.randn(x0.shape, generator=generator)
-        t = torch.randint(1000, (batch,), generator=generator)
+        t = (torch.rand(batch, generator=generator).pow(0.75) * 1000).long()  # more of the noisy steps
         return {"x0": x0, "noise": noise, "t": t, "ids": ids[chosen], "labels": labels[chosen]}
 
     def loss_of(part: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -120,13 +133,13 @@ def diffusion_stage(
             words = text(held["ids"]).last_hidden_state
             guess = unet(noisy.contiguous(memory_format=torch.channels_last), held["t"], words).sample.float()
             naming = guide.loss(held["labels"])
-        snr = alpha / (1 - alpha)
-        weight = snr.clamp(max=GAMMA) / (snr + 1) * 2
+        # weight 1 where the picture is decided; less where only grain is left to predict
+        weight = (GAMMA * (1 - alpha) / alpha).clamp(max=1)
         error = (guess - v).square()
         loss = (weight * error).mean()
         return loss + LABEL_WEIGHT * naming, {"v": error.mean().item(), "naming": naming.item()}
 
-    vae = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval()
+    vae: n.Network = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval()
     prompts = [
         *examples(),
         "a red sofa",
@@ -140,9 +153,10 @@ def diffusion_stage(
     ]
 
     def sheet(ema: dict[str, nn.Module], samples: int) -> None:
-        parts = Parts(tokenizer, ema["text"], ema["unet"], vae)  # type: ignore[arg-type]
+        parts = Parts(tokenizer, ema["text"], ema["unet"], vae)
         pictures = make_pictures(parts, prompts, range(len(prompts)), size // n.SCALE)
         save_grid(pictures, folder / f"sheet-diffusion{size}.png", 6)
+        save_networks(ema["unet"], ema["text"], folder)  # so that export works at any moment
 
     rates = {"unet": rate, "text": TEXT_SHARE * rate, "guide": rate}
     ema, _ = fit(
@@ -160,10 +174,10 @@ def diffusion_stage(
         start=start,
         device=device,
     )
-    save_networks(ema["unet"], ema["text"], folder)  # type: ignore[arg-type]
+    save_networks(ema["unet"], ema["text"], folder)
 
 
-def save_networks(unet: UNet2DConditionModel, text: CLIPTextModel, folder: Path) -> None:
+def save_networks(unet: n.Network, text: n.Network, folder: Path) -> None:
     """Writes folder/unet and folder/text_encoder."""
     unet.save_pretrained(folder / "unet")
     text.save_pretrained(folder / "text_encoder")

@@ -18,7 +18,7 @@ RATE = 2e-3
 
 def preview_stage(folder: Path, minutes: float, device: torch.device, batch: int = 0, steps: int | None = None) -> None:
     """Trains on latents of 64-pixel crops and writes folder/preview (diffusers' AutoencoderTiny)."""
-    vae = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval().requires_grad_(False)
+    vae: n.Network = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval().requires_grad_(False)
     torch.manual_seed(4)
     tiny = n.make_preview().to(device, memory_format=torch.channels_last)
     pool, batch = load_pool(folder), batch or (8 if device.type == "cpu" else 128)

@@ -16,19 +16,19 @@ from core.storybook.tokens import encode, make_tokenizer, save_tokenizer
 from core.storybook.train_text import contrast
 
 SIDE = 128  # pixels a picture is reduced to
-RATE = 8e-4
+RATE = 4e-4
 WIDTH = 128
 
 # what the scorer's pictures need, done by numpy and PIL alone: see score.py
 PREPROCESSING = {"size": SIDE, "resample": "box", "rescale": 1 / 255, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 
 
-def make_scorer(vocabulary_size: int, bos: int, eos: int) -> CLIPModel:
+def make_scorer(vocabulary_size: int, bos: int, eos: int) -> n.Network:
     text = CLIPTextConfig(
         vocab_size=vocabulary_size,
         hidden_size=n.TEXT_WIDTH,
         intermediate_size=4 * n.TEXT_WIDTH,
-        num_hidden_layers=3,
+        num_hidden_layers=2,
         num_attention_heads=6,
         max_position_embeddings=n.TEXT_LENGTH,
         projection_dim=WIDTH,
@@ -71,8 +71,8 @@ def scorer_stage(folder: Path, minutes: float, device: torch.device, batch: int 
     def start() -> None:
         for name in ("text_encoder", "text"):
             if (folder / name).exists():
-                body = CLIPTextModel.from_pretrained(folder / name)
-                model.text_model.load_state_dict(getattr(body, "text_model", body).state_dict())
+                body: n.Network = CLIPTextModel.from_pretrained(folder / name)
+                model.text_model.load_state_dict((getattr(body, "text_model", None) or body).state_dict())
                 return
 
     def draw(generator: torch.Generator) -> Batch:

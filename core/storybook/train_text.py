@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPTextModel
 
 from core.storybook import networks as n
 from core.storybook.loop import Batch, fit
@@ -15,7 +14,8 @@ from core.storybook.tokens import encode, make_tokenizer, save_tokenizer
 from core.storybook.train_autoencoder import encode_shards
 
 RATE = 1e-3
-BATCH = 256  # each caption must be told from the others of its batch
+BATCH = 256  # each caption must be told from the others of its batch (of its worker's part)
+SHORT = 22  # tokens
 
 
 class Tower(nn.Module):
@@ -51,7 +51,7 @@ def load_latents(paths: list[Path]) -> tuple[Tensor, list[str], Tensor]:
     return torch.cat([one["latents"] for one in held]), captions, torch.cat([one["labels"] for one in held])
 
 
-def new_text_encoder() -> CLIPTextModel:
+def new_text_encoder() -> n.Network:
     tokenizer = make_tokenizer()
     return n.make_text_encoder(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
 
@@ -68,8 +68,10 @@ def contrast(images: Tensor, texts: Tensor, ids: Tensor, scale: Tensor) -> tuple
 def text_stage(folder: Path, minutes: float, device: torch.device, batch: int = 0, steps: int | None = None) -> None:
     """Trains the text tower on the scenes of 128 pixels and writes folder/text (diffusers layout of text_encoder)."""
     latents, captions, _ = load_latents(encode_shards(folder, 128, device))
-    keep = [i for i, caption in enumerate(captions) if caption]
-    latents, ids = latents[keep], encode(make_tokenizer(), [captions[i] for i in keep])
+    ids = encode(make_tokenizer(), captions)
+    # a causal tower's pooled output does not depend on what follows the end: short captions, cut, cost half as much
+    keep = [i for i, caption in enumerate(captions) if caption and int(ids[i, SHORT - 1]) == int(ids[i, -1])]
+    latents, ids = latents[keep], ids[keep, :SHORT]
     torch.manual_seed(1)
     text, matcher = new_text_encoder().to(device), Matcher().to(device)
     batch = min(batch or BATCH, len(keep))
@@ -97,6 +99,7 @@ def text_stage(folder: Path, minutes: float, device: torch.device, batch: int = 
         batch=batch,
         minutes=minutes,
         steps=steps,
+        workers=n.workers(device),
         device=device,
     )
     ema["text"].save_pretrained(folder / "text")  # type: ignore[operator]

@@ -245,3 +245,13 @@ def test_bad_input_gets_its_one_line(client: Client, values: dict[str, Any], lin
     with pytest.raises(AppError) as caught:
         client.predict(**{"steps": 1, "regions": [BOX], **values}, api_name="/compose")
     assert line in str(caught.value) and "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
+
+
+def test_the_pace_is_that_of_the_last_run_alike(studio: Served, client: Client) -> None:
+    jobs = studio.studio.jobs
+    request = Request(prompt="a boat", steps=3, width=64, height=128)
+    assert jobs.pace(request) is None
+    client.predict(prompt="a cat", steps=3, width=64, height=128, api_name="/txt2img")
+    pace = jobs.pace(request)
+    assert pace is not None and 0.02 < pace < 5  # the fake takes at least 0.05 s for two
+    assert jobs.pace(request.replace(panorama="smooth")) is None

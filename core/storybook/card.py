@@ -94,7 +94,9 @@ def write_card(weights: Path, device: torch.device) -> None:
         "",
         *(f"- {name}: {meaning}." for name, meaning in MEANING.items()),
         f"- The judge itself, on unseen flat renders of one thing: thing {_shown(ceiling['thing'])}, "
-        f"colour {_shown(ceiling['colour'])}. It is a small classifier trained on renders, no part of the generator.",
+        f"colour {_shown(ceiling['colour'])}. It is a small classifier trained on renders, no part of the "
+        "generator; it looks through the autoencoder's encoder, which generation does not use. What it cannot tell "
+        "on renders it cannot find in samples either: read the first row against this.",
         "",
         "## How it was trained",
         "",

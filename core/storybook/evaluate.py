@@ -130,17 +130,11 @@ def measure(
     weights: Path, device: torch.device, count: int, boxes: int, guidance: float, side: int = 32
 ) -> dict[str, Rate | float]:
     """The table of the model card."""
-    parts, judge = load_parts(weights, device), j.load_judge(weights / "judge")
+    parts = load_parts(weights, device)
     cases, placed = single_cases(count, False), single_cases(max(4, count * 2 // 3), True)
     pictures = torch.cat(
         [pictures_of(parts, cases, 10_000, guidance, side), pictures_of(parts, placed, 20_000, guidance, side)]
     )
-    cells = j.cells_of(judge, pictures)
-    found = [j.find(picture, seen) for picture, seen in zip(pictures, cells, strict=True)]
-    everything = cases + placed
-    thing = Rate(sum(f.thing == c.thing for f, c in zip(found, everything, strict=True)), len(everything))
-    colour = Rate(sum(f.colour == c.colour for f, c in zip(found, everything, strict=True)), len(everything))
-    sides = [on_side(c.side, *middle_of_things(seen)) for c, seen in zip(placed, cells[len(cases) :], strict=True)]
     asked = layouts(boxes)
     with ThreadPoolExecutor(n.workers(device)) as pool:
         painted = list(
@@ -148,9 +142,16 @@ def measure(
                 lambda i: make_layout(parts, asked[i][0], asked[i][1], 30_000 + i, side, STEPS, guidance), range(boxes)
             )
         )
+    judge = j.load_judge(weights / "judge")
+    cells = j.cells_of(judge, parts.vae, pictures)
+    found = [j.find(picture, seen) for picture, seen in zip(pictures, cells, strict=True)]
+    everything = cases + placed
+    thing = Rate(sum(f.thing == c.thing for f, c in zip(found, everything, strict=True)), len(everything))
+    colour = Rate(sum(f.colour == c.colour for f, c in zip(found, everything, strict=True)), len(everything))
+    sides = [on_side(c.side, *middle_of_things(seen)) for c, seen in zip(placed, cells[len(cases) :], strict=True)]
     inside = total = 0
     for picture, (_, regions, things) in zip(painted, asked, strict=True):
-        seen = j.cells_of(judge, picture[None])[0]
+        seen = j.cells_of(judge, parts.vae, picture[None])[0]
         inside += sum(j.find(picture, seen, b[1:]).thing == t for b, t in zip(regions, things, strict=True))
         total += len(regions)
     scenes = torch.from_numpy(render_many(CANVASES[256], HELD_OUT_SEED, 100).pictures)
@@ -167,7 +168,7 @@ def evaluate(weights: Path, device: torch.device, count: int, boxes: int, guidan
     """Prints the table; with `record` writes it to figures.json -> 0, or 1 if below the recorded figures."""
     start = time.monotonic()
     figures = measure(weights, device, count, boxes, guidance)
-    ceiling = j.on_renders(j.load_judge(weights / "judge"))
+    ceiling = j.on_renders(j.load_judge(weights / "judge"), load_parts(weights, device).vae)
     for name, value in figures.items():
         print(f"{name:24} {value if isinstance(value, Rate) else f'{value:5.2f} dB (n = 100 scenes)'}")
     print(f"the judge on unseen renders: thing {100 * ceiling['thing']:.1f} %, colour {100 * ceiling['colour']:.1f} %")

@@ -13,41 +13,52 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core.storybook import networks as n
-from core.storybook.data import CANVASES, HELD_OUT_SEED, read_shard, shards
+from core.storybook.data import HELD_OUT_SEED
 from core.storybook.draw import PALETTE
 from core.storybook.loop import Batch, fit
+from core.storybook.progress import load_checkpoint
+from core.storybook.train_autoencoder import encode_shards
+from core.storybook.train_text import Tower, importance, load_latents
 from core.storybook.vocabulary import THINGS
 
-SIDE = 64  # pixels; larger pictures are reduced to it
+SIDE = 128  # pixels; larger pictures are reduced to it
 CELLS = 16  # the answer's side
 RATE = 1e-3
 
 
-def _block(wide: int, out: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(wide, out, 3, stride, 1), nn.GroupNorm(8, out), nn.SiLU())
-
-
 class Judge(nn.Module):
-    """(B, 3, 64, 64) in -1..1 -> (B, 1 + things, 16, 16) logits; class 0 is 'nothing'."""
+    """Latents of a 128-pixel picture (B, 4, 16, 16) -> (B, 1 + things, 16, 16) logits; class 0 is 'nothing'.
+
+    It looks at pictures through the autoencoder's encoder, which generation does not use: latents are quick to learn
+    from. Its body starts as the image tower of the text stage.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.fine = nn.Sequential(_block(3, 32, 2), _block(32, 64, 2))
-        self.coarse = nn.Sequential(_block(64, 128, 2), _block(128, 128, 1))
-        self.wide = nn.Sequential(_block(128, 192, 2), _block(192, 192, 1), _block(192, 192, 1))
-        self.mix = _block(128 + 192, 160, 1)
-        self.head = nn.Conv2d(64 + 160, len(THINGS) + 1, 1)
-        self.present = nn.Linear(160, len(THINGS))  # which things are there at all; only there to teach
+        self.body = Tower().body  # 64 maps at 16x16, 128 at 8x8, 192 at 4x4, 256 at 2x2
+        self.head = nn.Sequential(
+            nn.Conv2d(64 + 128 + 192 + 256, 160, 1),
+            nn.SiLU(),
+            nn.Conv2d(160, 160, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(160, len(THINGS) + 1, 1),
+        )
+        self.present = nn.Linear(256 + 192, len(THINGS))  # which things are there at all; only there to teach
 
-    def features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """-> (what the cells are told from (B, 224, 16, 16), the coarse maps (B, 160, 8, 8))."""
-        fine = self.fine(pictures)
-        coarse = self.coarse(fine)
-        coarse = self.mix(torch.cat([coarse, F.interpolate(self.wide(coarse), scale_factor=2.0)], 1))
-        return torch.cat([fine, F.interpolate(coarse, scale_factor=2.0)], 1), coarse
+    def features(self, latents: Tensor) -> list[Tensor]:
+        maps, x = [], latents
+        for layer in self.body:
+            x = layer(x)
+            if isinstance(layer, nn.SiLU):
+                maps.append(x)
+        return maps
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.head(self.features(pictures)[0])
+    def cells(self, maps: list[Tensor]) -> Tensor:
+        grown = [F.interpolate(one, size=(CELLS, CELLS), mode="bilinear") for one in maps]
+        return self.head(torch.cat(grown, 1))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.cells(self.features(latents))
 
 
 class Finding(NamedTuple):
@@ -61,7 +72,7 @@ class Finding(NamedTuple):
 
 
 def reduce_pictures(pictures: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, 64, 64) in -1..1, by area."""
+    """(B, H, W, 3) uint8 -> (B, 3, 128, 128) in -1..1, by area."""
     x = n.to_unit(pictures)
     return F.avg_pool2d(x, x.shape[-1] // SIDE) if x.shape[-1] > SIDE else x
 
@@ -104,10 +115,14 @@ def colour_votes(pixels: np.ndarray) -> np.ndarray:
 # --- judging -------------------------------------------------------------------------------------------------
 
 
-def cells_of(judge: Judge, pictures: Tensor) -> Tensor:
+@torch.no_grad()
+def cells_of(judge: Judge, vae: n.Network, pictures: Tensor) -> Tensor:
     """Pictures (B, H, W, 3) uint8 -> probabilities (B, 1 + things, 16, 16)."""
-    with torch.no_grad():
-        return torch.cat([judge(reduce_pictures(part)).softmax(1) for part in pictures.split(32)])
+    result = []
+    for part in pictures.split(32):
+        means = vae.encode(reduce_pictures(part).to(vae.device)).latent_dist.mode()
+        result.append(judge((means * vae.config.scaling_factor).cpu()).softmax(1))
+    return torch.cat(result)
 
 
 def find(picture: Tensor, cells: Tensor, window: tuple[float, float, float, float] = (0, 0, 1, 1)) -> Finding:
@@ -130,44 +145,36 @@ def find(picture: Tensor, cells: Tensor, window: tuple[float, float, float, floa
 
 
 def judge_stage(folder: Path, minutes: float, device: torch.device, batch: int = 0, steps: int | None = None) -> None:
-    """Trains the judge on renders of both sizes and writes folder/judge."""
-    pictures, labels = [], []
-    for size in CANVASES:
-        for path in shards(folder, size)[: 60 if size == 128 else 32]:
-            scenes = read_shard(path)
-            by = size // SIDE
-            part = torch.from_numpy(scenes.pictures).view(-1, SIDE, by, SIDE, by, 3).float().mean((2, 4))
-            pictures.append(part.round().byte())
-            labels.append(torch.from_numpy(scenes.labels))
-    seen, wanted = torch.cat(pictures), torch.cat(labels)
+    """Trains the judge on latents of renders of 128 pixels and writes folder/judge."""
+    latents, captions, labels = load_latents(encode_shards(folder, 128, device))
+    share = importance(captions, labels)
     torch.manual_seed(3)
     judge = Judge().to(device)
-    batch = batch or (32 if device.type == "cpu" else 256)
+    batch = batch or (64 if device.type == "cpu" else 256)
+
+    def start() -> None:
+        before = load_checkpoint(folder / "text.pt")
+        if before:
+            tower = {k.removeprefix("tower.body."): v for k, v in before["ema"]["matcher"].items() if "tower.body" in k}
+            judge.body.load_state_dict(tower)
 
     def draw(generator: torch.Generator) -> Batch:
-        chosen = torch.randint(len(seen), (batch,), generator=generator)
-        soft = torch.rand(batch, generator=generator)
-        return {
-            "pictures": seen[chosen],
-            "labels": wanted[chosen],
-            "soft": soft,
-            "noise": torch.randn(batch, 3, SIDE, SIDE, generator=generator),
-        }
+        chosen = torch.multinomial(share, batch, replacement=True, generator=generator)
+        x = latents[chosen].float()
+        noise = torch.randn(x.shape, generator=generator) * torch.rand(batch, 1, 1, 1, generator=generator)
+        return {"latents": x + 0.3 * noise, "labels": labels[chosen]}  # samples are rougher than renders
 
     def loss_of(part: Batch) -> tuple[Tensor, dict[str, float]]:
-        x = n.to_unit(part["pictures"].to(device))
-        soft = part["soft"].to(device)[:, None, None, None]
-        x = torch.where(soft < 0.3, F.avg_pool2d(x, 3, 1, 1), x)  # samples are softer than renders
-        x = x + 0.08 * soft * part["noise"].to(device)
         with n.autocast(device):
-            cells, coarse = judge.features(x.contiguous(memory_format=torch.channels_last))
-            guess, present = judge.head(cells).float(), judge.present(coarse.amax((2, 3))).float()
+            maps = judge.features(part["latents"].to(device))
+            guess = judge.cells(maps).float()
+            present = judge.present(torch.cat([one.amax((2, 3)) for one in maps[2:]], 1)).float()
         truth = F.one_hot(part["labels"].to(device).long(), len(THINGS) + 1).permute(0, 3, 1, 2).float()
         truth = F.avg_pool2d(truth, truth.shape[-1] // CELLS)
         there = (truth[:, 1:].amax((2, 3)) > 0.5).float()
         naming = F.cross_entropy(present, there / there.sum(1, keepdim=True).clamp_min(1))
         weights = torch.ones(len(THINGS) + 1, device=device)
-        weights[0] = 0.3  # there is far more nothing than things
+        weights[0] = 0.5  # there is far more nothing than things
         return F.cross_entropy(guess, truth, weights) + naming, {"naming": naming.item()}
 
     ema, _ = fit(
@@ -181,6 +188,7 @@ def judge_stage(folder: Path, minutes: float, device: torch.device, batch: int =
         minutes=minutes,
         steps=steps,
         workers=n.workers(device),
+        start=start,
         device=device,
     )
     save_judge(ema["judge"], folder / "judge")  # type: ignore[arg-type]
@@ -197,7 +205,7 @@ def load_judge(folder: Path) -> Judge:
     return judge.eval()
 
 
-def on_renders(judge: Judge, count: int = 300) -> dict[str, float]:
+def on_renders(judge: Judge, vae: n.Network, count: int = 300) -> dict[str, float]:
     """How often the judge is right on renders of one flat thing that it never saw: the ceiling of its verdicts."""
     from core.storybook.scenes import paint, sample_scene
 
@@ -209,7 +217,7 @@ def on_renders(judge: Judge, count: int = 300) -> dict[str, float]:
         if scene.style not in ("flat", "blurred background"):
             continue
         picture = torch.from_numpy(np.array(paint(scene, 256)[0]))
-        found = find(picture, cells_of(judge, picture[None])[0])
+        found = find(picture, cells_of(judge, vae, picture[None])[0])
         total += 1
         right += found.thing == scene.things[0].name
         coloured += found.colour == scene.things[0].colour

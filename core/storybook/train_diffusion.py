@@ -18,14 +18,13 @@ from core.storybook.progress import load_checkpoint
 from core.storybook.sampling import Parts, make_pictures
 from core.storybook.tokens import encode, make_tokenizer
 from core.storybook.train_autoencoder import encode_shards
-from core.storybook.train_text import load_latents
-from core.storybook.vocabulary import STYLES, THINGS, examples
+from core.storybook.train_text import importance, load_latents
+from core.storybook.vocabulary import THINGS, examples
 
 RATES = {128: 1e-3, 256: 7e-4}
 TEXT_SHARE = 0.3  # of the U-Net's learning rate for the text tower
 GAMMA = 5.0  # signal-to-noise ratio above which the loss counts less
 LABEL_WEIGHT = 0.2
-HARD_WEIGHT = 0.4  # how often a scene of several things or in a style is drawn, a plain single thing being 1
 JUNK_SHARE = 0.05  # of captions get a word the model cannot know, so that unknown words do no harm
 SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe qui ro su ta ve wi xo yu za sh tr bl".split()
 
@@ -67,15 +66,6 @@ def add_junk(captions: list[str], generator: torch.Generator) -> list[str]:
             caption = " ".join(parts)
         result.append(caption)
     return result
-
-
-def importance(captions: list[str], labels: Tensor) -> Tensor:
-    """How often each scene is drawn (N): single flat things first, they are what has to be learnt."""
-    looks = [style for style in STYLES if style not in ("flat", "blurred background")]
-    styled = {word for style in looks for word in style.split()} - {"in"}
-    plain = torch.tensor([not styled & set(caption.replace(",", " ").split()) for caption in captions])
-    single = torch.tensor([len(one.unique()) <= 2 for one in labels])
-    return torch.where(plain & single, 1.0, HARD_WEIGHT)
 
 
 def diffusion_stage(

@@ -12,10 +12,12 @@ from core.storybook import networks as n
 from core.storybook.loop import Batch, fit
 from core.storybook.tokens import encode, make_tokenizer, save_tokenizer
 from core.storybook.train_autoencoder import encode_shards
+from core.storybook.vocabulary import STYLES
 
 RATE = 1e-3
 BATCH = 256  # each caption must be told from the others of its batch (of its worker's part)
 SHORT = 22  # tokens
+HARD_WEIGHT = 0.4  # how often a scene of several things or in a style is drawn, a plain single thing being 1
 
 
 class Tower(nn.Module):
@@ -49,6 +51,15 @@ def load_latents(paths: list[Path]) -> tuple[Tensor, list[str], Tensor]:
     held = [torch.load(path, weights_only=True) for path in paths]
     captions = [caption for one in held for caption in one["captions"]]
     return torch.cat([one["latents"] for one in held]), captions, torch.cat([one["labels"] for one in held])
+
+
+def importance(captions: list[str], labels: Tensor) -> Tensor:
+    """How often each scene is drawn (N): single flat things first, they are what has to be learnt."""
+    looks = [style for style in STYLES if style not in ("flat", "blurred background")]
+    styled = {word for style in looks for word in style.split()} - {"in"}
+    plain = torch.tensor([not styled & set(caption.replace(",", " ").split()) for caption in captions])
+    single = torch.tensor([len(one.unique()) <= 2 for one in labels])
+    return torch.where(plain & single, 1.0, HARD_WEIGHT)
 
 
 def new_text_encoder() -> n.Network:

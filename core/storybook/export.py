@@ -67,6 +67,11 @@ def export(folder: Path, out: Path) -> None:
             for path in (folder / "scorer").iterdir():
                 if path.name not in ("model.safetensors", "config.json"):
                     shutil.copy(path, new / "scorer" / path.name)
+        for name in ("text_encoder", "scorer"):
+            # transformers takes a tower's precision from its config, diffusers' parts are float32 unless asked: agree
+            path = new / name / "config.json"
+            if path.exists():
+                path.write_text(path.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
         if (folder / "judge").exists():
             shutil.copytree(folder / "judge", new / "judge")
         (new / "training.json").write_text(json.dumps(training_facts(folder), indent=2) + "\n")

@@ -72,6 +72,9 @@ def export(folder: Path, out: Path) -> None:
             path = new / name / "config.json"
             if path.exists():
                 path.write_text(path.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
+        for path in new.rglob("*.json"):  # where the training folder was is nobody's business
+            lines = path.read_text().splitlines(keepends=True)
+            path.write_text("".join(line for line in lines if '"_name_or_path"' not in line))
         if (folder / "judge").exists():
             shutil.copytree(folder / "judge", new / "judge")
         (new / "training.json").write_text(json.dumps(training_facts(folder), indent=2) + "\n")

@@ -78,7 +78,7 @@ def test_the_page_answers_when_the_address_is_printed_and_closes_cleanly(tmp_pat
     program = [sys.executable, "app.py", "--port", "0", "--model", "eps", "--models-dir", str(models_dir), "--outputs",
                str(tmp_path / "outputs")]
     with subprocess.Popen(program, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          env=os.environ | {"TMPDIR": str(tmp_path)}) as running:
+                          env=os.environ | {"TMPDIR": str(tmp_path)}, preexec_fn=_heed_ctrl_c) as running:
         try:
             assert running.stdout and running.stderr
             line = running.stdout.readline()
@@ -94,6 +94,11 @@ def test_the_page_answers_when_the_address_is_printed_and_closes_cleanly(tmp_pat
     assert running.returncode == 0
     assert "Traceback" not in err
     assert not list(tmp_path.glob("latent-loom-*"))  # the previews are gone
+
+
+def _heed_ctrl_c() -> None:
+    """What a shell starts in the background ignores Ctrl+C, and so do its children: not what is tested here."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_the_page_is_built_without_the_heavy_imports(tmp_path: Path, models_dir: Path) -> None:

@@ -180,11 +180,12 @@ def test_two_runs_with_one_seed_have_the_same_losses(tiny_set, tmp_path):
         folder.mkdir()
         for name in ("scenes128", "vae", "text"):
             (folder / name).symlink_to(tiny_set / name)
-        diffusion_stage(folder, 5, CPU, 128, batch=2, steps=2)
+        losses.append(diffusion_stage(folder, 5, CPU, 128, batch=2, steps=2))
         state = torch.load(folder / "diffusion128.pt", weights_only=False)
-        losses.append(state["modules"]["unet"]["conv_in.weight"])
         assert state["samples"] == 4 and (folder / "unet" / "config.json").exists()
-    assert torch.equal(*losses)
+    # Not to the bit: bf16 kernels on a CPU choose their path by where the memory lies. Other draws differ by percents.
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert losses[0][0] != pytest.approx(losses[0][1], rel=1e-3)
 
 
 def test_a_killed_training_leaves_a_whole_checkpoint(tmp_path):
@@ -242,6 +243,17 @@ def test_evaluation_asks_only_for_what_training_never_saw():
 @needs_weights
 def test_the_weights_stay_in_their_budget():
     assert folder_bytes(WEIGHTS) <= BUDGET
+
+
+@needs_weights
+def test_the_weights_read_words_as_the_code_does():
+    from transformers import CLIPTokenizer
+
+    from core.storybook.tokens import encode, make_tokenizer
+
+    prompts = [*vocabulary.examples(), " ".join(sorted(vocabulary.KNOWN_WORDS)[:30]), "an unknown unicorn"]
+    held = CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
+    assert torch.equal(encode(held, prompts), encode(make_tokenizer(), prompts))
 
 
 @needs_weights

@@ -77,8 +77,8 @@ def diffusion_stage(
     rate: float = 0.0,
     steps: int | None = None,
     shards: int | None = None,
-) -> None:
-    """Trains on scenes of `size` pixels and writes folder/unet and folder/text_encoder (the EMA).
+) -> list[float]:
+    """Trains on scenes of `size` pixels and writes folder/unet and folder/text_encoder (the EMA) -> this run's losses.
 
     At 128 pixels it starts from the text stage; at 256 from the networks of the 128-pixel run.
     """
@@ -149,7 +149,7 @@ def diffusion_stage(
         save_networks(ema["unet"], ema["text"], folder)  # so that export works at any moment
 
     rates = {"unet": rate, "text": TEXT_SHARE * rate, "guide": rate}
-    ema, _ = fit(
+    ema, final = fit(
         f"diffusion{size}",
         folder / f"diffusion{size}.pt",
         modules,
@@ -165,6 +165,8 @@ def diffusion_stage(
         device=device,
     )
     save_networks(ema["unet"], ema["text"], folder)
+    losses: list[float] = final["losses"]
+    return losses
 
 
 def save_networks(unet: n.Network, text: n.Network, folder: Path) -> None:

@@ -188,6 +188,23 @@ def test_two_runs_with_one_seed_have_the_same_losses(tiny_set, tmp_path):
     assert losses[0][0] != pytest.approx(losses[0][1], rel=1e-3)
 
 
+def test_training_goes_on_from_the_shipped_weights(tiny_set, tmp_path):
+    from diffusers import UNet2DConditionModel
+
+    from core.storybook.export import unpack
+    from core.storybook.train_diffusion import diffusion_stage
+
+    unpack(WEIGHTS, tmp_path)
+    shipped = UNet2DConditionModel.from_pretrained(tmp_path / "unet").conv_in.weight
+    scenes = d.render_many(d.CANVASES[256], 0, 4)
+    (tmp_path / "scenes256").mkdir()
+    words = np.frombuffer(json.dumps([scenes.captions, scenes.boxes]).encode(), np.uint8)
+    np.savez(d.shard_path(tmp_path, 256, 0), pictures=scenes.pictures, labels=scenes.labels, words=words)
+    diffusion_stage(tmp_path, 5, CPU, 256, batch=2, steps=1)
+    trained = UNet2DConditionModel.from_pretrained(tmp_path / "unet").conv_in.weight
+    assert 0 < (trained - shipped).abs().max() < 1e-3  # one step of a learning rate that warms up
+
+
 def test_a_killed_training_leaves_a_whole_checkpoint(tmp_path):
     script = (
         "import torch, sys; from pathlib import Path; from core.storybook import loop; loop.CHECKPOINT_SECONDS = 0.0\n"

@@ -1,4 +1,4 @@
-"""`python -m core.storybook`: train, export, evaluate, sample."""
+"""`python -m core.storybook`: train, export, unpack, evaluate, sample."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ def parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="training folder -> weights folder")
     export.add_argument("--data", type=Path, default=Path("storybook-data"))
     export.add_argument("--out", type=Path, default=WEIGHTS)
+    unpack = commands.add_parser("unpack", help="weights folder -> training folder, to train on from shipped weights")
+    unpack.add_argument("--data", type=Path, default=Path("storybook-data"))
+    unpack.add_argument("--weights", type=Path, default=WEIGHTS)
     evaluate = commands.add_parser("evaluate", help="the model card's table; exit status 1 if below the card")
     evaluate.add_argument("--weights", type=Path, default=WEIGHTS)
     evaluate.add_argument("--device", default="auto")
@@ -63,6 +66,10 @@ def main(argv: list[str] | None = None) -> int:
         from core.storybook.export import export
 
         export(options.data, options.out)
+    elif options.command == "unpack":
+        from core.storybook.export import unpack
+
+        unpack(options.weights, options.data)
     elif options.command == "evaluate":
         from core.storybook.evaluate import evaluate
         from core.storybook.networks import pick_device

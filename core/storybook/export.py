@@ -89,6 +89,21 @@ def export(folder: Path, out: Path) -> None:
     print(f"{out}: {folder_bytes(out) / 2**20:.1f} MiB")
 
 
+def unpack(weights: Path, folder: Path) -> None:
+    """Starts a training folder from shipped weights, in float32: the 256-pixel diffusion stage goes on from them.
+
+    Optimiser states are not shipped, so the learning rate warms up anew.
+    """
+    kinds = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "text_encoder": CLIPTextModel,
+             "preview": AutoencoderTiny}
+    for part, kind in kinds.items():
+        network: n.Network = kind.from_pretrained(weights / part)
+        for name in (part, "text") if part == "text_encoder" else (part,):
+            network.float().save_pretrained(folder / name)
+    shutil.copytree(weights / "judge", folder / "judge", dirs_exist_ok=True)
+    print(f"{folder}: next are --stage render, then --stage diffusion --size 256")
+
+
 def forget_spacing(path: Path) -> None:
     """Leaves the spacing of timesteps to each sampler, as Stable Diffusion's own configuration does.
 

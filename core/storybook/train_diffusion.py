@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ def diffusion_stage(
 ) -> list[float]:
     """Trains on scenes of `size` pixels and writes folder/unet and folder/text_encoder (the EMA) -> this run's losses.
 
-    At 128 pixels it starts from the text stage; at 256 from the networks of the 128-pixel run.
+    At 128 pixels it starts from the text stage; at 256 from the networks of the 128-pixel run, or unpacked weights.
     """
     latents, captions, labels = load_latents(encode_shards(folder, size, device, shards))
     tokenizer = make_tokenizer()
@@ -105,6 +105,8 @@ def diffusion_stage(
         if before:
             for name, module in modules.items():
                 module.load_state_dict(before["ema"][name])
+        elif size == 256 and (folder / "unet").is_dir():  # unpacked weights; the text tower has them already
+            unet.load_state_dict(UNet2DConditionModel.from_pretrained(folder / "unet").state_dict())
 
     def draw(generator: torch.Generator) -> Batch:
         chosen = torch.multinomial(share, batch, replacement=True, generator=generator)

@@ -73,11 +73,11 @@ class Engine:
 
         Raises BadRequest, ModelError or OutOfMemory, before or between steps.
         """
-        cancel = cancel or threading.Event()
+        preview, cancel = preview or Preview(), cancel or threading.Event()
         check(request, self.catalogue.get(request.model))
         model = self.load(request.model, request.precision)
         entry, schedule = samplers.resolve(request.sampler, request.schedule, request.steps)
-        show = previews.make((preview or Preview()).decoder, model)
+        show = previews.make(preview.decoder, model)
         began = time.perf_counter()
         network = denoise.Batches(model.predict)
         lanes = [_lane(model, entry, schedule, request, k) for k in range(request.batch)]
@@ -100,7 +100,7 @@ class Engine:
             yield Done((), np.zeros((0, *lanes[0].x.shape[1:]), np.float32), time.perf_counter() - began,
                        network.evaluations, 0, True, model.precision)
             return
-        if (preview or Preview()).decoder != "vae" or seen is None or not torch.equal(latents, seen.x0):
+        if preview.decoder != "vae" or seen is None or not torch.equal(latents, seen.x0):
             pictures = _decode(model.decode, latents)
         yield Done(pictures, _array(latents), time.perf_counter() - began, network.evaluations,
                    index + (not stopped), stopped, model.precision)

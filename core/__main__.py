@@ -179,8 +179,7 @@ def _run(engine: Any, request: Request, preview: Preview, cancel: threading.Even
     from dataclasses import asdict
 
     from core.files import disk_errors, save_jpeg
-    from core.jobs import StepInfo
-    from core.request import Done
+    from core.request import Done, StepInfo
 
     steps: list[dict[str, Any]] = []
     for event in engine.generate(request, preview, cancel):

@@ -212,25 +212,3 @@ def weighted_sum(values: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
     for weight, value in zip(weights[1:], values[1:], strict=True):
         total = total + weight * value
     return total
-
-
-def clean_estimate(x: Tensor, output: Tensor, sigma: float, prediction: str) -> Tensor:
-    """x0: the clean latents the network believes in. The one place for every sampler and prediction type.
-
-    x: what the network saw, sqrt(a) x0 + sqrt(1 - a) noise. sigma: sqrt(1 - a) / sqrt(a).
-    prediction: "epsilon", "v_prediction" (Salimans & Ho 2022, arXiv:2202.00512) or "sample".
-    """
-    signal = 1 / (1 + sigma**2) ** 0.5  # sqrt(a)
-    noise = sigma * signal  # sqrt(1 - a)
-    if prediction == "sample":
-        return output
-    if prediction == "v_prediction":
-        return signal * x - noise * output
-    assert prediction == "epsilon", prediction
-    return (x - noise * output) / signal
-
-
-def as_epsilon(x: Tensor, x0: Tensor, sigma: float) -> Tensor:
-    """The noise that, with x0, makes x: for solvers that do not know the model's prediction type."""
-    signal = 1 / (1 + sigma**2) ** 0.5
-    return (x - signal * x0) / (sigma * signal)

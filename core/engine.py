@@ -16,6 +16,7 @@ from torch import Tensor
 
 from core import denoise, previews, samplers
 from core.checks import check
+from core.estimates import as_epsilon, clean_estimate
 from core.models.catalogue import Catalogue
 from core.models.device import memory_errors, pick_device, pick_precision
 from core.models.sd import StableDiffusion
@@ -148,13 +149,13 @@ class _Solver:
         x = lane.scheduler.scale_model_input(lane.x, t)
         prediction = denoise.evaluate(lane.predictor, self.network, x, moment)
         output = prediction.output
-        x0 = denoise.clean_estimate(prediction.sample, output, sigma, self.prediction)
+        x0 = clean_estimate(prediction.sample, output, sigma, self.prediction)
         if self.prediction == "sample":  # not every solver knows it; all know epsilon
-            output = denoise.as_epsilon(prediction.sample, x0, sigma)
+            output = as_epsilon(prediction.sample, x0, sigma)
         if prediction.sample is not x:  # soft masks while bootstrapping: step from what was seen
             lane.x = prediction.sample * solver_scale(lane.scheduler, sigma)
         lane.x = lane.scheduler.step(output, t, lane.x, return_dict=False, **lane.options)[0]
-        parts = {name: denoise.clean_estimate(seen, out, sigma, self.prediction)
+        parts = {name: clean_estimate(seen, out, sigma, self.prediction)
                  for name, (seen, out) in prediction.parts.items()}
         return prediction.sample, x0, parts
 

@@ -34,6 +34,10 @@ class OutputError(LoomError):
     """A picture or file that cannot be written."""
 
 
+class TrajectoryError(LoomError):
+    """The kept steps of a run cannot be read, or belong to something else."""
+
+
 class StartError(LoomError):
     """The studio cannot start as asked (port in use, open host without login, ...)."""
 

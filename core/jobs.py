@@ -25,7 +25,7 @@ import numpy as np
 from core import metadata
 from core.errors import BadRequest, LoomError
 from core.files import disk_errors, save_jpeg, writable
-from core.request import Done, Preview, Request, Step
+from core.request import Done, Preview, Request, Step, StepInfo
 
 log = logging.getLogger(__name__)
 
@@ -49,23 +49,6 @@ class Runner(Protocol):
     def generate(self, request: Request, preview: Preview, cancel: threading.Event) -> Iterator[Step | Done]: ...
 
     def decode(self, latents: np.ndarray, request: Request, decoder: str) -> tuple[np.ndarray, ...]: ...
-
-
-@dataclass(frozen=True)
-class StepInfo:
-    """A Step without its arrays: what steps.json and the page hold."""
-
-    index: int
-    total: int
-    timestep: float
-    sigma: float
-    seconds: float  # since the run began
-    evaluations: int
-
-    @classmethod
-    def of(cls, step: Step) -> StepInfo:
-        return cls(step.index, step.total, round(step.timestep, 3), round(step.sigma, 5), round(step.seconds, 4),
-                   step.evaluations)
 
 
 @dataclass(eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -294,6 +294,25 @@ class Step:
     pictures: tuple[np.ndarray, ...] = ()  # B times (H, W, 3) uint8; empty without preview
     # number of each visible region (0: the background) -> its own x0, (B, C, h, w); empty through windows
     regions_x0: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
+    # what a trajectory keeps of the step beyond this (core.record.Record), fetched only when it is called
+    record: Callable[[], Any] | None = None
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """A Step without its arrays: what steps.json and the page hold."""
+
+    index: int
+    total: int
+    timestep: float
+    sigma: float
+    seconds: float  # since the run began
+    evaluations: int
+
+    @classmethod
+    def of(cls, step: Step) -> StepInfo:
+        return cls(step.index, step.total, round(step.timestep, 3), round(step.sigma, 5), round(step.seconds, 4),
+                   step.evaluations)
 
 
 @dataclass(frozen=True, eq=False)

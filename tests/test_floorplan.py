@@ -15,8 +15,8 @@ HEAVY = ("torch", "diffusers", "transformers", "torchsde", "scipy")
 
 # From the ground up: each floor may import those before it and itself. A new file in core gets its place here.
 FLOORS = ("errors", "registry", "masks", "request", "files", "metadata", "prompts", "samplers", "models", "layout",
-          "layoutfile", "storybook", "checks", "presets", "jobs", "denoise", "regions", "previews", "engine", "bench",
-          "__main__")
+          "layoutfile", "storybook", "checks", "presets", "estimates", "record", "trajectory", "recorder", "jobs",
+          "denoise", "regions", "previews", "engine", "bench", "__main__")
 
 
 def sources(*places: str) -> list[Path]:
@@ -79,7 +79,8 @@ def test_no_file_is_longer_than_400_lines_and_each_says_what_it_is(path: Path) -
 
 
 LIGHT = ["core.request", "core.errors", "core.registry", "core.samplers", "core.checks", "core.jobs", "core.metadata",
-         "core.files", "core.layout", "core.presets", "core.models.catalogue", "core.models.hub", "core.__main__"]
+         "core.files", "core.layout", "core.presets", "core.trajectory", "core.recorder",
+         "core.models.catalogue", "core.models.hub", "core.models.fingerprint", "core.__main__"]
 
 
 def test_what_the_page_needs_at_the_start_brings_no_heavy_library() -> None:

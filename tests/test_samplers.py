@@ -17,6 +17,7 @@ import torch
 from core import denoise, samplers
 from core.engine import Engine
 from core.errors import BadRequest
+from core.estimates import as_epsilon, clean_estimate
 from core.models.catalogue import STORYBOOK
 from core.request import MAX_STEPS, Done, Preview, Request
 from core.samplers import SAMPLERS, SCHEDULES
@@ -209,7 +210,7 @@ def test_the_clean_estimate_is_the_one_of_schedulers_that_give_theirs(
         first_of_step = call in np.cumsum([0, *entry.call_counts(6)[:-1]])
         if first_of_step:  # a second call's own estimate is the scheduler's business: it may start from the first's x
             # float32 at sigma 14.6, where x0 is the difference of numbers near 50: 50 * 6e-8 * 14.6
-            torch.testing.assert_close(denoise.clean_estimate(scaled, output, level, prediction),
+            torch.testing.assert_close(clean_estimate(scaled, output, level, prediction),
                                        stepped.pred_original_sample, rtol=1e-4, atol=1e-4)
         x = stepped.prev_sample
 
@@ -221,7 +222,7 @@ def test_models_trained_to_full_noise_have_finite_levels_and_estimates(training:
     levels, v = noise_levels(scheduler), torch.ones(1, 4, 2, 2)
     assert np.isfinite(levels).all()
     # where nothing of the picture is left, v is its negative; x counts 2^-12 there
-    assert torch.allclose(denoise.clean_estimate(v, v, levels[0], "v_prediction"), -v, atol=1e-3) or sampler == "DDPM"
+    assert torch.allclose(clean_estimate(v, v, levels[0], "v_prediction"), -v, atol=1e-3) or sampler == "DDPM"
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
@@ -233,8 +234,8 @@ def test_the_clean_estimate_undoes_the_definition_of_each_prediction(prediction:
     x = signal * x0 + sigma * signal * noise
     output = {"epsilon": noise, "sample": x0, "v_prediction": signal * noise - sigma * signal * x0}[prediction]
     # float64: only rounding, times sigma where epsilon divides by a small signal
-    torch.testing.assert_close(denoise.clean_estimate(x, output, sigma, prediction), x0, rtol=0, atol=1e-12)
-    torch.testing.assert_close(denoise.as_epsilon(x, x0, sigma), noise, rtol=0, atol=1e-12)
+    torch.testing.assert_close(clean_estimate(x, output, sigma, prediction), x0, rtol=0, atol=1e-12)
+    torch.testing.assert_close(as_epsilon(x, x0, sigma), noise, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -251,7 +252,7 @@ def test_a_network_that_predicts_the_picture_gives_what_the_same_network_gives_a
         def answer(x: torch.Tensor, moment: denoise.Moment, prediction: str = prediction,
                    left: Iterator[float] = left) -> torch.Tensor:
             sigma, x0 = next(left), torch.tanh(x.roll(1, -1)) * 0.5 + 0.1 * x
-            return x0 if prediction == "sample" else denoise.as_epsilon(x, x0, sigma)
+            return x0 if prediction == "sample" else as_epsilon(x, x0, sigma)
 
         finals.append(solve(entry, entry.automatic, 6, training, answer, seed=SEED, prediction=prediction)[0])
     # the two differ by the sigma read back from the scaling, right to 1e-3 where it is smallest (see above)

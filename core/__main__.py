@@ -191,7 +191,8 @@ def _run(engine: Any, request: Request, preview: Preview, cancel: threading.Even
         if frames:
             with disk_errors("frames", frames):
                 for k, picture in enumerate(event.pictures):
-                    save_jpeg(picture, frames / (f"{event.index:03d}-{k + 1}.jpg" if k else f"{event.index:03d}.jpg"))
+                    name = f"{event.index:03d}-{k + 1}.jpg" if k else f"{event.index:03d}.jpg"
+                    save_jpeg(picture, frames / name, (request.width, request.height))
                 (frames / "steps.json").write_text(json.dumps(steps, indent=1), encoding="utf-8")
         if sys.stderr.isatty():
             print(f"\rstep {event.index + 1} of {event.total}, sigma {event.sigma:.2f}, {event.seconds:.1f} s",

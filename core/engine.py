@@ -6,7 +6,7 @@ import importlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,8 @@ class Engine:
     def decode(self, latents: np.ndarray, request: Request, decoder: str) -> tuple[np.ndarray, ...]:
         """(n, C, h, w) latents of a request's model -> n pictures (H, W, 3) uint8. decoder: as in Preview."""
         model = self.load(request.model, request.precision)
-        return _decode(previews.make(decoder, model) or model.decode, torch.from_numpy(latents).to(model.device))
+        show = previews.make(decoder, model) or previews.make("vae", model)
+        return _decode(show, torch.from_numpy(latents).to(model.device))
 
     @torch.inference_mode()
     def generate(self, request: Request, preview: Preview | None = None,
@@ -91,7 +92,7 @@ class Engine:
                 if estimate is None:
                     break
                 seen = estimate
-                pictures = _decode(show, seen.x0) if show else ()
+                pictures = _decode(show, seen.x0)
             yield Step(index, request.steps, seen.timestep, seen.sigma, time.perf_counter() - began,
                        network.evaluations, _array(seen.x_t), _array(seen.x0), pictures,
                        {name: _array(own) for name, own in seen.regions_x0.items()})
@@ -102,7 +103,7 @@ class Engine:
                        network.evaluations, 0, True, model.precision)
             return
         if preview.decoder != "vae" or seen is None or not torch.equal(latents, seen.x0):
-            pictures = _decode(model.decode, latents)
+            pictures = _decode(previews.make("vae", model), latents)
         yield Done(pictures, _array(latents), time.perf_counter() - began, network.evaluations,
                    index + (not stopped), stopped, model.precision)
 
@@ -171,9 +172,9 @@ def _lane(model: StableDiffusion, entry: samplers.Sampler, schedule: str, reques
                 predictor_for(model, request, noise, seed))
 
 
-def _decode(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> tuple[np.ndarray, ...]:
+def _decode(show: previews.Show | None, latents: Tensor) -> tuple[np.ndarray, ...]:
     """One picture at a time: what it looks like must not hang on its neighbours, nor must the memory."""
-    return tuple(picture for z in latents for picture in previews.to_pictures(decoder(z[None])))
+    return tuple(picture for z in latents for picture in show(z[None])) if show else ()
 
 
 def _array(latents: Tensor) -> np.ndarray:

@@ -15,10 +15,15 @@ from core.errors import OutputError
 JPEG_QUALITY = 88  # of previews: 1 ms and about 20 kB at 512x512, against 97 ms as PNG
 
 
-def save_jpeg(picture: np.ndarray, path: Path) -> None:
-    """picture: (H, W, 3) uint8. Written aside and renamed, so that nobody reads half a file."""
+def save_jpeg(picture: np.ndarray, path: Path, size: tuple[int, int] | None = None) -> None:
+    """picture: (H, W, 3) uint8. size: (width, height) to enlarge it to. Written aside and renamed, so that nobody reads
+    half a file."""
     draft = path.with_suffix(".part")
-    Image.fromarray(picture).save(draft, "JPEG", quality=JPEG_QUALITY)
+    image = Image.fromarray(picture)
+    if size and image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    # small pictures will be enlarged: colour at half their resolution would show
+    image.save(draft, "JPEG", quality=JPEG_QUALITY, subsampling=0 if min(image.size) < 128 else -1)
     draft.replace(path)
 
 

@@ -291,7 +291,8 @@ class Step:
     evaluations: int  # passes of one picture through the network so far; a guided pass counts two
     x_t: np.ndarray  # (B, C, h, w) float32, scaled as the network sees it: sqrt(a) x0 + sqrt(1 - a) noise
     x0: np.ndarray  # (B, C, h, w) float32
-    pictures: tuple[np.ndarray, ...] = ()  # B times (H, W, 3) uint8; empty without preview
+    # B times (H, W, 3) uint8, as large as the preview decoder makes them; empty without preview
+    pictures: tuple[np.ndarray, ...] = ()
     # number of each visible region (0: the background) -> its own x0, (B, C, h, w); empty through windows
     regions_x0: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
     # what a trajectory keeps of the step beyond this (core.record.Record), fetched only when it is called

@@ -45,19 +45,20 @@ def test_the_fit_finds_an_exactly_linear_decoder() -> None:
     # least squares in float32 on a problem with an exact answer: rounding only
     torch.testing.assert_close(fitted.weights[:-1], weights, rtol=0, atol=1e-5)
     torch.testing.assert_close(fitted.weights[-1], constant, rtol=0, atol=1e-5)
-    assert fitted.factor == 8
 
 
 def test_a_constant_latent_becomes_its_own_flat_colour() -> None:
-    decoder = LinearDecoder(torch.tensor([[0.5, 0, 0], [0, 0.25, 0], [0.1, -0.2, 0.3]]), factor=8)
-    picture = decoder(torch.ones(1, 2, 4, 6))
-    assert picture.shape == (1, 3, 32, 48)
-    torch.testing.assert_close(picture[0, :, 7, 9], torch.tensor([0.6, 0.05, 0.3]))
-    assert float(picture.std(dim=(2, 3)).max()) < 1e-6  # flat to its edges
+    decoder = LinearDecoder(torch.tensor([[0.5, 0, 0], [0, 0.25, 0], [0.1, -0.2, 0.3]]))
+    colours = decoder(torch.ones(1, 2, 4, 6))
+    assert colours.shape == (1, 3, 4, 6)  # one per cell
+    torch.testing.assert_close(colours[0, :, 3, 5], torch.tensor([0.6, 0.05, 0.3]))
+    (picture,) = previews.to_pictures(colours)
+    assert picture.shape == (4, 6, 3)
+    assert (picture == [204, 134, 166]).all()  # 255 * (colour + 1) / 2, rounded
 
 
 def test_colours_never_leave_what_can_be_shown() -> None:
-    decoder = LinearDecoder(torch.full((5, 3), 9.0), factor=8)
+    decoder = LinearDecoder(torch.full((5, 3), 9.0))
     assert decoder(noise(1, 4, 4, 4) * 100).abs().max() <= 1
 
 
@@ -73,14 +74,13 @@ def test_the_linear_preview_shows_the_decoders_colours_on_latents_it_was_not_fit
     decoded = model.decode(latents).detach()
     shown = LinearDecoder.of(model)(latents)
     factor = model.info.multiple
-    cells = [torch.nn.functional.avg_pool2d(picture, factor) for picture in (decoded, shown)]
-    correlation = float(np.corrcoef(*(cell.numpy().ravel() for cell in cells))[0, 1])
+    colours = torch.nn.functional.avg_pool2d(decoded, factor)
+    correlation = float(np.corrcoef(colours.numpy().ravel(), shown.numpy().ravel())[0, 1])
     print(f"{name}: correlation of the linear preview with the decoder, per latent cell: {correlation:.3f}")
     # Against a map that is as good as any linear one can be, the fit on 24 random latents must not lose more than 0.02:
     # how linear a decoder is, is its own affair (a random one: little; a trained one: about 0.9).
     best = fit(latents, decoded)
-    ideal = float(np.corrcoef(cells[0].numpy().ravel(),
-                              torch.nn.functional.avg_pool2d(best(latents), factor).numpy().ravel())[0, 1])
+    ideal = float(np.corrcoef(colours.numpy().ravel(), best(latents).numpy().ravel())[0, 1])
     assert correlation > ideal - 0.02 - 0.05 * (name == "eps") and correlation > 0.3
     if name == "storybook":
         assert correlation > 0.8
@@ -106,7 +106,7 @@ def test_the_tiny_preview_is_what_diffusers_makes_of_the_same_autoencoder(model:
     # AutoencoderTiny takes latents as samplers see them: pipelines divide by its scaling_factor, which is 1
     expected = processor.postprocess(tiny.decode(latents / tiny.config.scaling_factor, return_dict=False)[0],
                                      output_type="np")
-    for picture, other in zip(previews.to_pictures(show(latents)), expected, strict=True):
+    for picture, other in zip(show(latents), expected, strict=True):
         assert np.array_equal(picture, (other * 255).round().astype(np.uint8))
 
 
@@ -117,7 +117,7 @@ def test_the_full_preview_is_what_a_pipeline_would_show(model: StableDiffusion) 
     assert show is not None
     expected = VaeImageProcessor().postprocess(
         model.vae.decode(latents / model.vae.config.scaling_factor, return_dict=False)[0], output_type="pil")
-    assert np.array_equal(previews.to_pictures(show(latents))[0], np.asarray(expected[0]))
+    assert np.array_equal(show(latents)[0], np.asarray(expected[0]))
 
 
 def test_every_value_is_rounded_as_diffusers_rounds_it() -> None:
@@ -129,17 +129,17 @@ def test_every_value_is_rounded_as_diffusers_rounds_it() -> None:
 
 @pytest.mark.parametrize("name", DECODERS)
 @pytest.mark.parametrize("height, width", [(8, 8), (8, 24), (17, 9)])
-def test_every_decoder_gives_pictures_of_the_full_size(
+def test_every_decoder_gives_pictures_of_the_right_shape(
         model: StableDiffusion, name: str, height: int, width: int) -> None:
     show = previews.make(name, model)
     if show is None:
         assert name == "none"
         return
     with torch.inference_mode():
-        decoded = show(noise(2, 4, height, width) * 3)
-    assert decoded.shape == (2, 3, 8 * height, 8 * width) and decoded.dtype == torch.float32
-    assert decoded.abs().max() <= 1
-    assert [p.shape for p in previews.to_pictures(decoded)] == [(8 * height, 8 * width, 3)] * 2
+        pictures = show(noise(2, 4, height, width) * 3)
+    assert len(pictures) == 2 and all(picture.dtype == np.uint8 for picture in pictures)
+    factor = {"linear": 1, "tiny": 8, "vae": 8}[name]
+    assert [picture.shape for picture in pictures] == [(factor * height, factor * width, 3)] * 2
 
 
 def test_a_model_without_tiny_autoencoder_says_what_to_choose(engine: Engine) -> None:

@@ -10,13 +10,23 @@ from torch import Tensor
 from core.errors import BadRequest
 from core.models.sd import StableDiffusion
 
-Decoder = Callable[[Tensor], Tensor]  # x0 (n, C, h, w), as samplers see it -> (n, 3, H, W) float32 in [-1, 1]
+Decoder = Callable[[Tensor], Tensor]  # x0 (n, C, h, w), as samplers see it -> (n, 3, H', W') float32 in [-1, 1]
+Show = Callable[[Tensor], tuple[np.ndarray, ...]]  # the same -> n pictures (H', W', 3) uint8
 
 
-def make(name: str, model: StableDiffusion) -> Decoder | None:
-    """The decoder of that name for a model; None for "none". Raises BadRequest if the model lacks it."""
+def make(name: str, model: StableDiffusion) -> Show | None:
+    """How the decoder of that name shows latents of a model; None for "none". Raises BadRequest if the model lacks it.
+
+    "vae" gives pictures of the full size. The others may give smaller ones, of the same shape: who shows them enlarges
+    them, which a browser does for nothing.
+    """
     if name == "none":
         return None
+    decoder = _decoder(name, model)
+    return lambda x0: to_pictures(decoder(x0))
+
+
+def _decoder(name: str, model: StableDiffusion) -> Decoder:
     if name == "vae":
         return model.decode
     if name == "linear":

@@ -18,10 +18,10 @@ _fitted: weakref.WeakKeyDictionary[StableDiffusion, LinearDecoder] = weakref.Wea
 
 
 class LinearDecoder:
-    """weights: (C + 1, 3), the last row the constant. factor: pixels per latent cell."""
+    """weights: (C + 1, 3), the last row the constant."""
 
-    def __init__(self, weights: Tensor, factor: int):
-        self.weights, self.factor = weights, factor
+    def __init__(self, weights: Tensor):
+        self.weights = weights
 
     @classmethod
     def of(cls, model: StableDiffusion) -> LinearDecoder:
@@ -32,10 +32,10 @@ class LinearDecoder:
         return _fitted[model]
 
     def __call__(self, x0: Tensor) -> Tensor:
-        """(n, C, h, w) -> (n, 3, H, W) float32 in [-1, 1], enlarged bilinearly."""
+        """(n, C, h, w) -> (n, 3, h, w) float32 in [-1, 1]: a colour per latent cell."""
         weights = self.weights.to(x0.device)
         colours = torch.einsum("nchw,cd->ndhw", x0.float(), weights[:-1]) + weights[-1][:, None, None]
-        return functional.interpolate(colours.clamp(-1, 1), scale_factor=self.factor, mode="bilinear")
+        return colours.clamp(-1, 1)
 
 
 def fit(latents: Tensor, pictures: Tensor) -> LinearDecoder:
@@ -44,7 +44,7 @@ def fit(latents: Tensor, pictures: Tensor) -> LinearDecoder:
     colours = functional.avg_pool2d(pictures, factor).permute(0, 2, 3, 1).reshape(-1, 3)
     cells = latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1]).float()
     with_constant = torch.cat([cells, torch.ones(len(cells), 1)], dim=1)
-    return LinearDecoder(torch.linalg.lstsq(with_constant, colours).solution, factor)
+    return LinearDecoder(torch.linalg.lstsq(with_constant, colours).solution)
 
 
 def random_latents(count: int, channels: int, side: int, seed: int) -> Tensor:

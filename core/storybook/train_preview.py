@@ -35,8 +35,9 @@ def preview_stage(folder: Path, minutes: float, device: torch.device, batch: int
                 latents = vae.quant_conv(vae.encoder(pictures))[:, :4].float() * scale
             made = tiny.decoder(latents + 0.05 * part["noise"].to(device)).float()
             guess = tiny.encoder(pictures).float()
-        loss = picture_loss(made, pictures) + 0.2 * F.mse_loss(guess, latents)
-        return loss, {"l1": (made - pictures).abs().mean().item()}
+        wanted = F.avg_pool2d(pictures, pictures.shape[-1] // made.shape[-1])
+        loss = picture_loss(made, wanted) + 0.2 * F.mse_loss(guess, latents)
+        return loss, {"l1": (made - wanted).abs().mean().item()}
 
     ema, _ = fit(
         "preview",

@@ -45,6 +45,10 @@ def make_studio(chosen: argparse.Namespace, frames: Path) -> Studio:
     """Everything the page needs, without a heavy import. Raises LoomError for what cannot work."""
     catalogue = Catalogue(chosen.models_dir, chosen.model)
     catalogue.get(chosen.model)
+    if chosen.device not in ("auto", "cpu"):  # worth the heavy import: better told now than at the first run
+        from core.models.device import pick_device
+
+        pick_device(chosen.device)
     writable(chosen.outputs)
     styles = load_styles()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from core import __version__
 from core.errors import BadRequest, LoomError
@@ -103,6 +103,7 @@ def read_png(path: Path | str) -> Request:
         with Image.open(path) as image:
             image.load()
             texts = {k: v for k, v in image.info.items() if isinstance(v, str) and len(v) <= _MAX_TEXT}
+            comment = _user_comment(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         unknown = isinstance(error, UnidentifiedImageError)
         why = "of no known format" if unknown else getattr(error, "strerror", None) or str(error)[:80]
@@ -112,11 +113,23 @@ def read_png(path: Path | str) -> Request:
             return Request.parse(json.loads(texts[OWN_KEY])["request"])
         except (ValueError, KeyError, TypeError, RecursionError, LoomError):
             pass  # written by a later version or tampered with: the common text may still do
-    if A1111_KEY in texts:
-        values = from_text(texts[A1111_KEY])
+    if A1111_KEY in texts or comment:
+        values = from_text(texts.get(A1111_KEY, comment))
         values.pop("other")
         return Request.parse(values)
     raise BadRequest(f"{Path(path).name} holds no settings: it was not made here, or somebody stripped them.")
+
+
+def _user_comment(image: Image.Image) -> str:
+    """What JPEG and WebP files carry instead of PNG texts: EXIF's UserComment, UTF-16 behind its mark. "" if none."""
+    value = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
+    if not isinstance(value, bytes) or len(value) > 2 * _MAX_TEXT:
+        return ""
+    mark, text = value[:8], value[8:]
+    if mark == b"UNICODE\0":  # the byte order is the writer's; a prompt's letters are mostly below U+0100
+        order = "utf-16-be" if text[0::2].count(0) >= text[1::2].count(0) else "utf-16-le"
+        return text.decode(order, "replace").strip("\0")
+    return text.decode("utf-8", "replace").strip("\0") if mark == b"ASCII\0\0\0" else ""
 
 
 def _quote(value: object) -> str:

@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import torch
 
 import app
 
@@ -111,3 +112,10 @@ def test_the_page_is_built_without_the_heavy_imports(tmp_path: Path, models_dir:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120,
                           check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_a_device_that_is_not_there_is_told_before_the_page_opens(capsys: pytest.CaptureFixture[str],
+                                                                    tmp_path: Path) -> None:
+    line = said(capsys, "--port", "0", "--device", "cuda", "--outputs", str(tmp_path / "o"))
+    assert "no usable cuda device" in line and "choose auto or cpu" in line

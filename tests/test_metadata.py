@@ -222,3 +222,22 @@ def test_a_missing_file_and_a_picture_without_text_are_refused_in_one_line(tmp_p
         with pytest.raises(BadRequest) as told:
             metadata.read_png(path)
         assert_one_line(told.value)
+
+
+@pytest.mark.parametrize("order", ["utf-16-be", "utf-16-le"])  # piexif writes the first, some others the second
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_settings_in_the_exif_comment_are_read(tmp_path: Path, kind: str, order: str) -> None:
+    path = tmp_path / f"a.{kind.lower()}"
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + ("ein grünes Haus 🐱\n" + NEW.partition("\n")[2]).encode(order)
+    Image.fromarray(PICTURE).save(path, kind, exif=exif)
+    request = metadata.read_png(path)
+    assert (request.prompt, request.seed, request.height) == ("ein grünes Haus 🐱", 3489123, 768)
+
+
+def test_an_exif_comment_of_another_kind_is_no_settings(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = b"JIS\0\0\0\0\0abc"
+    Image.fromarray(PICTURE).save(tmp_path / "a.jpg", exif=exif)
+    with pytest.raises(BadRequest, match="holds no settings"):
+        metadata.read_png(tmp_path / "a.jpg")

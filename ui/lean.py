@@ -35,8 +35,7 @@ class _Quiet(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self.loader.exec_module(module)
-        if hasattr(module, "create_or_modify_pyi"):  # a later gradio may do without it
-            module.create_or_modify_pyi = lambda component_class, class_name, events: None
+        vars(module)["create_or_modify_pyi"] = lambda component_class, class_name, events: None
 
 
 def install() -> None:

@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     add_request_options(compose)
     compose.add_argument("--bootstrap", type=_number, help="share of the steps, 0 to 0.5 (default: 0.2)")
     compose.add_argument("--masks", help="area or paper; default: the layout's, or area")
+    compose.add_argument("--crop-after", type=_number, help="share of the steps after which small regions are "
+                         "asked on crops: faster, a little different (default: 1, never)")
     compose.set_defaults(run=_compose)
 
     models = commands.add_parser("models", help="list the models")
@@ -99,7 +101,8 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stop-after", type=int, metavar="K", help="stop after K steps and keep what there is")
 
 
-_ASIDE = ("panorama", "stride", "wrap", "bootstrap", "masks", "width", "height")  # options that are None unless given
+# options that are None unless given
+_ASIDE = ("panorama", "stride", "wrap", "bootstrap", "masks", "crop_after", "width", "height")
 
 
 def read_request(options: argparse.Namespace, catalogue: Catalogue, layout: dict[str, Any] | None = None) -> Request:

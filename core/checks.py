@@ -8,7 +8,7 @@ import psutil
 
 from core import samplers
 from core.errors import BadRequest
-from core.layout import layout_of, views_of
+from core.layout import boxes_of, crop_start, layout_of, parts_of, views_of
 from core.models.catalogue import ModelInfo
 from core.request import MAX_SIDE, Request
 from core.storybook import vocabulary
@@ -72,6 +72,8 @@ def _region_notes(request: Request, info: ModelInfo) -> list[Note]:
         if k and cells < SMALL:
             notes.append(Note("regions", f"The region {request.regions[k - 1].name!r} rules {cells:.0f} latent cells, "
                                          "which is small: paint it larger, or the model may pass over it."))
+    if crop_start(request) < request.steps and not any(boxes_of(p, request, info) for p in parts_of(request, info)):
+        notes.append(Note("crop_after", "No region is small enough for a crop to be less work: nothing is cropped."))
     if info.is_storybook:
         for region in request.regions:
             notes += [Note("regions", f"{region.name}: {text}") for text in unknown_words(region.prompt)]

@@ -61,29 +61,36 @@ class Network(Protocol):
 
 @dataclass(eq=False)
 class Batches:
-    """The network behind `evaluate`: counts evaluations, keeps batches below `size`, halves them when memory ends."""
+    """The network behind `evaluate`: counts evaluations, keeps batches in bounds, halves them when memory ends."""
 
     network: Network
-    size: int = 8  # pictures in one pass
+    size: int = 32  # pictures in one pass; at 32x32 cells 16 are as fast per picture on a CPU
+    cells: int = 8 * 64 * 64  # latent cells in one pass, which is what the memory hangs on
     evaluations: int = 0  # one picture through the network once
 
     def __call__(self, asks: Sequence[Ask], timestep: Tensor) -> list[Tensor]:
         """Outputs (1, C, h, w) in the order of the asks. Raises OutOfMemory when one alone is too much."""
-        outputs: list[Tensor] = []
-        while len(outputs) < len(asks):
-            batch = asks[len(outputs):len(outputs) + self.size]
-            batch = batch[:next((i for i, ask in enumerate(batch) if ask.x.shape != batch[0].x.shape), len(batch))]
-            try:
-                latents, texts = torch.cat([ask.x for ask in batch]), torch.cat([ask.text for ask in batch])
-                answer = self.network(latents, timestep, texts)
-            except OutOfMemory:
-                if self.size == 1:
-                    raise
-                self.size = max(1, len(batch) // 2)
-                continue
-            outputs += answer.split(1)
-            self.evaluations += len(batch)
-        return outputs
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for i, ask in enumerate(asks):
+            alike.setdefault(tuple(ask.x.shape), []).append(i)
+        outputs: dict[int, Tensor] = {}
+        for shape, left in alike.items():
+            while left:
+                most = max(1, min(self.size, self.cells // (shape[-2] * shape[-1])))
+                passes = -(-len(left) // most)
+                batch = left[:-(-len(left) // passes)]  # 10 at 8 a pass: 5 and 5 need less memory than 8 and 2
+                try:
+                    latents = torch.cat([asks[i].x for i in batch])
+                    answer = self.network(latents, timestep, torch.cat([asks[i].text for i in batch]))
+                except OutOfMemory:
+                    if len(batch) == 1:
+                        raise
+                    self.size = len(batch) // 2
+                    continue
+                outputs.update(zip(batch, answer.split(1), strict=True))
+                self.evaluations += len(batch)
+                left = left[len(batch):]
+        return [outputs[i] for i in range(len(asks))]
 
 
 def evaluate(predictor: Predictor, network: Batches, x: Tensor, moment: Moment) -> Prediction:
@@ -151,8 +158,34 @@ class Bootstrap:
         return mask * x + (1 - mask) * surroundings
 
 
+Indices = tuple[Sequence[int], Sequence[int]]  # rows, columns of the latents' cells
+
+
+def crop(x: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
+    """(1, C, h, w) -> (1, C, len(rows), len(columns)). Indices, not slices: a window may run over the edge."""
+    return x[:, :, torch.as_tensor(rows)[:, None], torch.as_tensor(columns)[None, :]]
+
+
+def paste(part: Tensor, onto: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
+    """`onto`, (1, C, h, w), with `part` in the place that `crop` takes."""
+    pasted = onto.clone()
+    pasted[:, :, torch.as_tensor(rows)[:, None], torch.as_tensor(columns)[None, :]] = part
+    return pasted
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """From step `start` on, regions look at their surroundings only: fewer cells, so less work.
+
+    boxes: of each region that does, by its number; outside of its box a region has no weight.
+    """
+
+    boxes: Mapping[int, Indices]
+    start: int
+
+
 def regions(predictors: Sequence[Predictor], weights: Sequence[Tensor], masks: Sequence[Tensor | None],
-            names: Sequence[int], bootstrap: Bootstrap | None = None) -> Predictor:
+            names: Sequence[int], bootstrap: Bootstrap | None = None, crops: Crops | None = None) -> Predictor:
     """One predictor per region: outputs fused after guidance, by weights that sum to 1 in every cell.
 
     weights: each (1, 1, h, w), >= 0. masks: each (1, 1, h, w) in 0..1, what a region sees of x while bootstrapping;
@@ -163,24 +196,25 @@ def regions(predictors: Sequence[Predictor], weights: Sequence[Tensor], masks: S
     """
     def predict(x: Tensor, moment: Moment) -> Questions:
         booting = bootstrap is not None and moment.step < bootstrap.steps
-        # the same object x wherever nothing is hidden, so that questions can be shared
+        boxes = [crops.boxes.get(name) if crops and moment.step >= crops.start else None for name in names]
+        # the same object x wherever nothing is hidden, so that questions can be shared; so too with equal boxes
         views = [bootstrap.view(x, mask, name, moment) if bootstrap and booting and mask is not None else x
                  for name, mask in zip(names, masks, strict=True)]
-        answers = yield from together([p(view, moment) for p, view in zip(predictors, views, strict=True)])
+        cut = {(id(view), box): crop(view, *box) for view, box in zip(views, boxes, strict=True) if box}
+        seen = [cut[id(view), box] if box else view for view, box in zip(views, boxes, strict=True)]
+        answers = yield from together([p(part, moment) for p, part in zip(predictors, seen, strict=True)])
+
+        def whole(parts: Sequence[Tensor], around: Tensor) -> list[Tensor]:
+            return [paste(part, around, *box) if box else part for part, box in zip(parts, boxes, strict=True)]
+
+        samples, outputs = [answer.sample for answer in answers], [answer.output for answer in answers]
         # With soft masks the solver must step the mixture that was seen; binary masks give x back.
-        sample = weighted_sum([answer.sample for answer in answers], weights) if booting else x
-        output = weighted_sum([answer.output for answer in answers], weights)
-        return Prediction(output, sample, {n: (a.sample, a.output) for n, a in zip(names, answers, strict=True)})
+        sample = weighted_sum(whole(samples, x), weights) if booting else x
+        output = weighted_sum(whole(outputs, x), weights)  # outside of its box a region has no weight
+        own = zip(whole(samples, sample), whole(outputs, output), strict=True)
+        return Prediction(output, sample, dict(zip(names, own, strict=True)))
 
     return predict
-
-
-Indices = tuple[Sequence[int], Sequence[int]]  # rows, columns of the latents' cells
-
-
-def crop(x: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
-    """(1, C, h, w) -> (1, C, len(rows), len(columns)). Indices, not slices: a window may run over the edge."""
-    return x[:, :, torch.as_tensor(rows)[:, None], torch.as_tensor(columns)[None, :]]
 
 
 def windows(predictors: Sequence[Predictor], views: Sequence[Indices], shares: Sequence[Tensor]) -> Predictor:
@@ -189,19 +223,32 @@ def windows(predictors: Sequence[Predictor], views: Sequence[Indices], shares: S
     shares: each (1, 1, rows, columns), summing to 1 in every cell over all views. One noise field, one solver.
     Source: MultiDiffusion, arXiv:2302.08113, section 5.1, with smooth shares instead of equal ones.
     """
-    def fuse(parts: Sequence[Tensor], x: Tensor) -> Tensor:
-        total = torch.zeros_like(x)
-        for part, (rows, columns), share in zip(parts, views, shares, strict=True):
-            # += is safe: no view holds a cell twice
-            total[:, :, torch.as_tensor(rows)[:, None], torch.as_tensor(columns)[None, :]] += share * part
+    places = [(torch.as_tensor(rows)[:, None], torch.as_tensor(columns)[None, :]) for rows, columns in views]
+
+    def fuse(parts: Mapping[int, Tensor], like: Tensor) -> Tensor:
+        """The sum of the shares of some windows' parts."""
+        total = torch.zeros_like(like)
+        for k, part in parts.items():
+            rows, columns = places[k]
+            total[:, :, rows, columns] += shares[k] * part  # += is safe: no view holds a cell twice
         return total
 
     def predict(x: Tensor, moment: Moment) -> Questions:
-        crops = [crop(x, *view) for view in views]
+        crops = [x[:, :, rows, columns] for rows, columns in places]
         answers = yield from together([p(part, moment) for p, part in zip(predictors, crops, strict=True)])
         kept = all(answer.sample is part for answer, part in zip(answers, crops, strict=True))
-        sample = x if kept else fuse([answer.sample for answer in answers], x)
-        return Prediction(fuse([answer.output for answer in answers], x), sample)
+        sample = x if kept else fuse({k: answer.sample for k, answer in enumerate(answers)}, x)
+        output = fuse({k: answer.output for k, answer in enumerate(answers)}, x)
+        return Prediction(output, sample, {name: own(name, answers, sample, output) for name in sorted(
+            set().union(*(answer.parts for answer in answers)))})
+
+    def own(name: int, answers: Sequence[Prediction], sample: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+        """A region's (x, output) over the windows that see it; where none does, those of the picture."""
+        found = {k: answer.parts[name] for k, answer in enumerate(answers) if name in answer.parts}
+        share = fuse({k: torch.ones_like(shares[k]) for k in found}, sample[:, :1])
+        seen, rest = share > 0, share.clamp(min=torch.finfo(share.dtype).tiny)
+        sums = [fuse({k: pair[i] for k, pair in found.items()}, sample) / rest for i in (0, 1)]
+        return torch.where(seen, sums[0], sample), torch.where(seen, sums[1], output)
 
     return predict
 

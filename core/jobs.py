@@ -173,13 +173,16 @@ class Jobs:
     def queue_length(self) -> int:
         return len(self._waiting) + (self._running is not None)
 
-    def pace(self, request: Request) -> float | None:
-        """Seconds per evaluation of the last run with this model, size and windows; None before there was one."""
+    def pace(self, request: Request, worth: Callable[[Request], float] = lambda request: 1.0) -> float | None:
+        """Seconds per whole pass of the last run with this model, size and windows; None before there was one.
+
+        worth: of an evaluation of a run on average, in whole passes; less than 1 where regions were cropped.
+        """
         kind = (request.model, request.width, request.height, request.panorama)
         for job in reversed(list(self._jobs.values())):
             asked = job.request
             if (asked.model, asked.width, asked.height, asked.panorama) == kind and job.over and job.steps:
-                return job.steps[-1].seconds / max(job.steps[-1].evaluations, 1)
+                return job.steps[-1].seconds / (max(job.steps[-1].evaluations, 1) * worth(asked))
         return None
 
     async def watch(self, job: Job) -> AsyncIterator[Job]:
@@ -208,8 +211,8 @@ class Jobs:
             return path
         if not (0 <= index < len(job.own_x0) and region in job.own_x0[index]
                 and 0 <= picture < len(job.own_x0[index][region])):
-            raise BadRequest(f"Region {region} has no estimate of its own at step {index + 1}: it is hidden, seen "
-                             "through windows, or the step has not been taken.", "regions")
+            raise BadRequest(f"Region {region} has no estimate of its own at step {index + 1}: it is hidden, or the "
+                             "step has not been taken.", "regions")
         latents = job.own_x0[index][region][picture:picture + 1]
         answer: Future[Path] = Future()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from core.models.catalogue import ModelInfo
 from core.request import Region, Request
 
 _LEAST_PEAK = 0.5  # a stroke thinner than a cell still rules half of some cell
+_MARGIN = 4  # cells around a region that its crop holds at least
+_ALIGN = 8  # cells; a noise predictor halves its input up to three times
 _NOTHING = 1e-4  # below this share everywhere a region or the background cannot be seen, and costs no passes
 
 
@@ -135,30 +138,93 @@ def bootstrap_steps(request: Request) -> int:
     return round(request.bootstrap * request.steps) if request.regions else 0
 
 
-def predicted_evaluations(request: Request, info: ModelInfo) -> int:
-    """What a run will cost, before it runs: passes of one picture through the network. Exact for every sampler.
+def crop_start(request: Request) -> int:
+    """The first step at which small regions look at crops; the number of steps, when they never do."""
+    return round(request.crop_after * request.steps) if request.regions else request.steps
 
-    In bootstrapped steps each region sees a picture of its own; in the others equal negative prompts are asked once.
+
+def boxes_of(part: Layout, request: Request, info: ModelInfo) -> dict[int, View]:
+    """Which indices of a layout (or of a window's part of it) look at a crop, and which cells it holds.
+
+    All cells where the index has a weight, and a margin; at least half of the model's own size a side. Only where it
+    is less work: outside of a crop the passes of a common negative prompt are shared.
+    """
+    shape = part.weights.shape[1:]
+    asks = {k: _asks(request, k) for k in part.visible}
+    boxes = {}
+    for k in part.visible:
+        rows, columns = (_span(np.flatnonzero(part.weights[k].any(1 - axis)), shape[axis], native // info.multiple // 2)
+                         for axis, native in enumerate((info.height, info.width)))
+        alone = asks[k] - set().union(*(asks[other] for other in part.visible if other != k))
+        if len(rows) * len(columns) * len(asks[k]) < shape[0] * shape[1] * len(alone):
+            boxes[k] = View(rows, columns)
+    return boxes
+
+
+def _span(used: np.ndarray, length: int, least: int) -> tuple[int, ...]:
+    """The cells of one side of a crop that holds those in use."""
+    first, last = int(used[0]) - _MARGIN, int(used[-1]) + _MARGIN + 1
+    side = max(last - first, least)
+    side = min(length, -(-side // _ALIGN) * _ALIGN)
+    start = min(max((first + last - side) // 2, 0), length - side)
+    return tuple(range(start, start + side))
+
+
+class Cost(NamedTuple):
+    """evaluations: pictures through the network. work: the same, a crop counted by its share of the cells."""
+
+    evaluations: int
+    work: float
+
+
+def predicted_cost(request: Request, info: ModelInfo) -> Cost:
+    """What a run will cost, before it runs. Exact for every sampler.
+
+    In bootstrapped steps each region sees a picture of its own; in the others equal questions are asked once.
     """
     entry, _ = samplers.resolve(request.sampler, request.schedule, request.steps)
-    calls = entry.call_counts(request.steps)
-    first = bootstrap_steps(request)
-    apart = shared = 0
-    for visible in visible_by_view(request, info):
-        asks = [_asks(request, k) for k in visible]
-        shared += len(set().union(*asks))
-        # the background always sees the picture itself; equal questions of one region are one
-        apart += sum(len(ask) for ask in asks)
-    return (sum(calls[:first]) * apart + sum(calls[first:]) * shared) * request.batch
+    parts = parts_of(request, info)
+    booted, first_crop = bootstrap_steps(request), crop_start(request)
+    known: dict[tuple[bool, bool], Cost] = {}
+    evaluations, work = 0, 0.0
+    for step, calls in enumerate(entry.call_counts(request.steps)):
+        kind = step < booted, step >= first_crop
+        if kind not in known:
+            known[kind] = _cost_of_call(request, info, parts, *kind)
+        evaluations += calls * known[kind].evaluations
+        work += calls * known[kind].work
+    return Cost(evaluations * request.batch, work * request.batch)
 
 
-def visible_by_view(request: Request, info: ModelInfo) -> list[list[int]]:
-    """For each window the indices of the layout that rule some cell of it."""
-    views = views_of(request, info)
-    if not request.regions:
-        return [[0]] * len(views)
-    layout = layout_of(request, info.multiple)
-    return [layout.crop(view).visible for view in views]
+def predicted_evaluations(request: Request, info: ModelInfo) -> int:
+    """How many pictures a run will send through the network."""
+    return predicted_cost(request, info).evaluations
+
+
+def _cost_of_call(request: Request, info: ModelInfo, parts: Sequence[Layout], booted: bool, cropped: bool) -> Cost:
+    """One call of the solver: every question that differs in what is seen, or in the text."""
+    evaluations, work = 0, 0.0
+    for part in parts:
+        boxes = boxes_of(part, request, info) if cropped else {}
+        asks: dict[tuple[int, View | None, str], float] = {}
+        for k in part.visible:
+            box = boxes.get(k)
+            share = len(box.rows) * len(box.columns) / part.weights[k].size if box else 1.0
+            # the background always sees the picture itself
+            asks |= {(k if booted else 0, box, text): share for text in _asks(request, k)}
+        evaluations += len(asks)
+        work += sum(asks.values())
+    return Cost(evaluations, work)
+
+
+def parts_of(request: Request, info: ModelInfo) -> list[Layout]:
+    """What each window sees of the layout; without regions the background rules it all."""
+    if request.regions:
+        layout = layout_of(request, info.multiple)
+    else:
+        everything = np.ones((1, request.height // info.multiple, request.width // info.multiple), np.float32)
+        layout = Layout(everything, everything)
+    return [layout.crop(view) for view in views_of(request, info)]
 
 
 def prompts_of(request: Request, k: int) -> tuple[str, str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from core import denoise
-from core.layout import bootstrap_steps, layout_of, prompts_of, views_of, window_weights
+from core.layout import bootstrap_steps, boxes_of, crop_start, parts_of, prompts_of, views_of, window_weights
 from core.models.sd import StableDiffusion
 from core.request import Request
 
@@ -13,23 +13,24 @@ from core.request import Request
 def predictor_for(model: StableDiffusion, request: Request, noise: torch.Tensor, seed: int) -> denoise.Predictor:
     """What the network is asked for one picture of a request. noise: (1, C, h, w), its initial noise; seed: its own."""
     guided = [_guided(model, request, k) for k in range(len(request.regions) + 1)]
-    layout = layout_of(request, model.info.multiple) if request.regions else None
-    steps = bootstrap_steps(request)
-    colours = model.colour_latents() if steps else None
+    booted, first_crop = bootstrap_steps(request), crop_start(request)
+    colours = model.colour_latents() if booted else None
     views = views_of(request, model.info)
     windows = []
-    for view in views:
-        if layout is None:
+    for view, part in zip(views, parts_of(request, model.info), strict=True):
+        if not request.regions:
             windows.append(guided[0])
             continue
-        part = layout.crop(view)
         seen = part.visible
-        boot = None
+        boot = crops = None
         if colours is not None:
-            boot = denoise.Bootstrap(colours, denoise.crop(noise, view.rows, view.columns), steps, seed)
+            boot = denoise.Bootstrap(colours, denoise.crop(noise, view.rows, view.columns), booted, seed)
+        if first_crop < request.steps:
+            boxes = boxes_of(part, request, model.info)
+            crops = denoise.Crops({k: (box.rows, box.columns) for k, box in boxes.items()}, first_crop)
         masks = [None if k == 0 else _cells(part.masks[k], noise) for k in seen]
         windows.append(denoise.regions([guided[k] for k in seen], [_cells(part.weights[k], noise) for k in seen],
-                                       masks, seen, boot))
+                                       masks, seen, boot, crops))
     if len(windows) == 1:
         return windows[0]
     shares = window_weights(views, (noise.shape[2], noise.shape[3]), smooth=request.panorama == "smooth")

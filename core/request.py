@@ -116,6 +116,7 @@ class Request:
     regions: tuple[Region, ...] = ()  # later ones are painted over earlier ones; `prompt` rules what is left
     bootstrap: float = 0.2  # share of the steps in which regions see a constant colour around them
     masks: str = "area"  # how masks reach the latents: "area", or "paper" as in MultiDiffusion's published code
+    crop_after: float = 1.0  # share of the steps after which small regions look at their surroundings only; 1: never
     join_prompts: bool = False  # put `prompt` behind every region's prompt
     panorama: str = "off"  # windows of the model's own size over a larger canvas, with "smooth" or "uniform" shares
     stride: int = 128  # pixels from window to window
@@ -136,6 +137,7 @@ class Request:
                              "precision")
         object.__setattr__(self, "regions", self._checked_regions())
         object.__setattr__(self, "bootstrap", _amount("A request", "bootstrap", self.bootstrap, 0, MAX_BOOTSTRAP))
+        object.__setattr__(self, "crop_after", _amount("A request", "crop_after", self.crop_after, 0, 1))
         if self.masks not in MASKS:
             raise BadRequest(f"No way of masks named {_short(self.masks)}. {closest(str(self.masks), list(MASKS))}",
                              "masks")
@@ -239,7 +241,7 @@ def _guidance(value: Any) -> float:
 
 def _amount(who: str, name: str, value: Any, low: float, high: float) -> float:
     if not _is_number(value) or not low <= value <= high:
-        raise BadRequest(f"{who} cannot have the {name} {_short(value)}: choose from {low:g} to {high:g}.",
+        raise BadRequest(f"{who} cannot have the {_label(name)} {_short(value)}: choose from {low:g} to {high:g}.",
                          name if who == "A request" else "regions")
     return float(value)
 
@@ -293,7 +295,7 @@ class Step:
     x0: np.ndarray  # (B, C, h, w) float32
     # B times (H, W, 3) uint8, as large as the preview decoder makes them; empty without preview
     pictures: tuple[np.ndarray, ...] = ()
-    # number of each visible region (0: the background) -> its own x0, (B, C, h, w); empty through windows
+    # number of each visible region (0: the background) -> its own x0, (B, C, h, w)
     regions_x0: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
     # what a trajectory keeps of the step beyond this (core.record.Record), fetched only when it is called
     record: Callable[[], Any] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Event
 from typing import Any
 
@@ -23,6 +23,7 @@ def solve(entry: Sampler, schedule: str, steps: int, training: dict[str, Any], a
     scheduler = build(entry, schedule, steps, training, seed)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(1, 4, side, side, generator=generator)
+    start = noise * scheduler.init_noise_sigma
     text = torch.zeros(1, 1, 1)
     now: list[denoise.Moment] = []
 
@@ -34,8 +35,17 @@ def solve(entry: Sampler, schedule: str, steps: int, training: dict[str, Any], a
     def network(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         return answer(latents, now[0])
 
-    lane = Lane(noise * scheduler.init_noise_sigma, scheduler, step_options(scheduler, generator), predictor)
-    solver = _Solver([lane], denoise.Batches(network), prediction, steps, Event())
-    for index, calls in enumerate(entry.call_counts(steps)[:stop]):
-        assert solver.advance(index, calls) is not None
-    return lane.x, noise, solver
+    latents, solver = run(predictor, network, scheduler, entry.call_counts(steps), start, generator=generator,
+                          prediction=prediction, stop=stop)
+    return latents, noise, solver
+
+
+def run(predictor: denoise.Predictor, network: denoise.Network, scheduler: Any, calls: Sequence[int], start: Tensor, *,
+        generator: torch.Generator | None = None, prediction: str = "epsilon",
+        stop: int | None = None) -> tuple[Tensor, _Solver]:
+    """(latents, solver) after `stop` of the steps. calls: the network calls of each. start: as the solver scales it."""
+    lane = Lane(start, scheduler, step_options(scheduler, generator or torch.Generator().manual_seed(3)), predictor)
+    solver = _Solver([lane], denoise.Batches(network), prediction, len(calls), Event())
+    for index, count in enumerate(calls[:stop]):
+        assert solver.advance(index, count) is not None
+    return lane.x, solver

@@ -7,7 +7,7 @@ import pytest
 
 from core.checks import check
 from core.errors import BadRequest
-from core.layout import layout_of, predicted_evaluations, views_of
+from core.layout import boxes_of, layout_of, parts_of, predicted_evaluations, views_of
 from core.masks import Mask
 from core.models.catalogue import Catalogue
 from core.request import Region, Request
@@ -50,6 +50,25 @@ def test_a_region_under_others_is_hidden_and_asks_nothing(catalogue: Catalogue):
     assert layout_of(covered, 8).hidden == [1]
     assert predicted_evaluations(covered, info) == 10  # the one region that can be seen
     assert any("'left' is fully hidden" in note.text for note in check(covered, info))
+
+
+@pytest.mark.parametrize("feather", [0, 3])
+@pytest.mark.parametrize("corner", [(0, 0), (0.4, 0.3), (0.85, 0.85)])
+def test_a_crop_holds_every_cell_its_region_rules_and_some_around_it(catalogue: Catalogue, feather, corner):
+    x, y = corner
+    thing = Region(name="thing", prompt="a", box=(x, y, x + 0.1, y + 0.12), feather=feather)
+    asked, info = request(thing, prompt="b").replace(width=512, height=384), catalogue.get("eps")
+    (part,) = parts_of(asked, info)
+    boxes = boxes_of(part, asked, info)
+    assert list(boxes) == [1]  # the background is everywhere
+    inside = np.zeros(part.weights[1].shape, bool)
+    inside[np.ix_(boxes[1].rows, boxes[1].columns)] = True
+    rules = part.weights[1] > 0
+    assert inside[rules].all()
+    for axis, cells in enumerate((boxes[1].rows, boxes[1].columns)):
+        used = np.flatnonzero(rules.any(1 - axis))
+        assert cells == tuple(range(cells[0], cells[-1] + 1)) and len(cells) % 8 == 0
+        assert cells[0] <= max(used[0] - 4, 0) and cells[-1] >= min(used[-1] + 4, inside.shape[axis] - 1)
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 8])

@@ -3,7 +3,6 @@ MultiDiffusion's paper says; in float64, so that only the mathematics can differ
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,13 +11,14 @@ import torch
 from torch import Tensor
 
 from core import denoise
-from core.engine import Engine, Lane, _Solver
+from core.engine import Engine
 from core.errors import OutOfMemory
-from core.layout import Layout, View, layout_of, predicted_evaluations, views_of, window_weights
+from core.layout import Layout, View, layout_of, predicted_cost, predicted_evaluations, views_of, window_weights
 from core.models.catalogue import Catalogue
 from core.request import Preview, Region, Request
 from core.samplers import SAMPLERS
 from core.samplers.build import build, noise_levels, solver_scale, step_options
+from tests.solving import run
 
 TRAINING = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
             "prediction_type": "epsilon"}
@@ -49,18 +49,12 @@ def layout_tensors(layout: Layout) -> tuple[list[Tensor], list[Tensor | None]]:
 
 def fused_run(label: str, layout: Layout, guidance: Sequence[float], booted: int, noise: Tensor) -> Tensor:
     """This project's way: one solver on the fused output."""
-    entry = SAMPLERS[label]
     scheduler = make_scheduler(label)
     weights, masks = layout_tensors(layout)
     predictors = [denoise.guided(embedding(k), embedding(99), g) for k, g in enumerate(guidance)]
     boot = denoise.Bootstrap(colours(), noise, booted, seed=5) if booted else None
     predictor = denoise.regions(predictors, weights, masks, range(len(weights)), boot)
-    generator = torch.Generator().manual_seed(3)
-    lane = Lane(noise * scheduler.init_noise_sigma, scheduler, step_options(scheduler, generator), predictor)
-    solver = _Solver([lane], denoise.Batches(network), "epsilon", STEPS, threading.Event())
-    for index, calls in enumerate(entry.call_counts(STEPS)):
-        solver.advance(index, calls)
-    return lane.x
+    return run(predictor, network, scheduler, SAMPLERS[label].call_counts(STEPS), noise * scheduler.init_noise_sigma)[0]
 
 
 def reference_run(label: str, layout: Layout, guidance: Sequence[float], booted: int, noise: Tensor) -> Tensor:
@@ -148,25 +142,25 @@ def layout_request(request_eps: Request) -> Request:
         Region(name="sofa", prompt="a blue sofa", box=(0.5, 0.4, 0.9, 0.9))))
 
 
-def passes(engine: Engine, request: Request) -> list[int]:
-    """Evaluations of each step, as counted by a hook on the real network and as reported."""
+def passes(engine: Engine, request: Request) -> tuple[list[int], int]:
+    """Evaluations of each step, as counted by a hook on the real network and as reported; and the cells they had."""
     model = engine.load(request.model, request.precision)
-    counted: list[int] = []
-    hook = model.unet.register_forward_pre_hook(lambda _, args: counted.append(len(args[0])))
+    counted: list[torch.Size] = []
+    hook = model.unet.register_forward_pre_hook(lambda _, args: counted.append(args[0].shape))
     try:
         *steps, done = engine.generate(request, Preview("none"))
     finally:
         hook.remove()
     reported = [step.evaluations for step in steps]
-    assert sum(counted) == reported[-1] == done.evaluations
-    return list(np.diff([0, *reported]))
+    assert sum(n for n, *_ in counted) == reported[-1] == done.evaluations
+    return list(np.diff([0, *reported])), sum(n * h * w for n, _, h, w in counted)
 
 
 @pytest.mark.parametrize(("guidance", "booted", "rest"), [(5.0, 6, 4), (1.0, 3, 3)])
 def test_a_common_negative_prompt_is_asked_once(engine, layout_request, guidance, booted, rest):
     # K = 3 prompts: 2K passes while each sees a picture of its own, K + 1 after, K without guidance
     request = layout_request.replace(guidance=guidance)
-    counts = passes(engine, request)
+    counts, _ = passes(engine, request)
     assert counts == [booted] * 2 + [rest] * 8
     assert predicted_evaluations(request, engine.catalogue.get("eps")) == sum(counts)
 
@@ -174,16 +168,91 @@ def test_a_common_negative_prompt_is_asked_once(engine, layout_request, guidance
 @pytest.mark.parametrize("label", list(SAMPLERS))
 def test_every_sampler_takes_regions_and_costs_what_was_predicted(engine, layout_request, label):
     request = layout_request.replace(sampler=label, steps=4)
-    counts = passes(engine, request)
+    counts, _ = passes(engine, request)
     assert predicted_evaluations(request, engine.catalogue.get("eps")) == sum(counts)
 
 
-def test_the_fused_estimate_is_the_weighted_sum_of_the_regions_own(engine, layout_request):
-    layout = layout_of(layout_request, 8)
-    *steps, _ = engine.generate(layout_request, Preview("none"))
+@pytest.mark.parametrize("changes", [
+    {}, {"panorama": "smooth", "width": 256, "stride": 40}, {"panorama": "uniform", "width": 264, "wrap": True},
+    {"crop_after": 0.3, "width": 256, "height": 256}])
+def test_the_fused_estimate_is_the_weighted_sum_of_the_regions_own(engine, layout_request, changes):
+    request = layout_request.replace(**changes)
+    layout = layout_of(request, 8)
+    *steps, _ = engine.generate(request, Preview("none"))
     for step in steps:
+        assert sorted(step.regions_x0) == layout.visible == [0, 1, 2]
         total = sum(layout.weights[k] * own for k, own in step.regions_x0.items())
         assert np.abs(total - step.x0).max() < 1e-4 * max(1, np.abs(step.x0).max())  # float32 sums of guided outputs
+
+
+def test_a_region_that_a_window_does_not_see_has_the_pictures_own_estimate_there(engine, layout_request):
+    (boat, _), request = layout_request.regions, layout_request.replace(panorama="smooth", width=256, stride=128)
+    request = request.replace(regions=(boat,))  # in the left of two windows that touch
+    step, *_ = engine.generate(request, Preview("none"))
+    own = step.regions_x0[1]  # bootstrapped: it saw another picture than the rest
+    assert np.abs(own - step.x0)[..., 16:].max() < 1e-5 * np.abs(step.x0).max()
+    assert np.abs(own - step.x0)[..., :16].max() > 1e-2 * np.abs(step.x0).max()
+
+
+# -- crops
+
+
+SMALL = (Region(name="boat", prompt="a red boat", box=(0.1, 0.1, 0.3, 0.3)),
+         Region(name="sofa", prompt="a blue sofa", box=(0.6, 0.5, 0.8, 0.9), guidance=2.0, feather=4))
+
+
+def cellwise(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+    """A network that sees each cell by itself, so that what is around a cell, cropped or not, does not matter."""
+    return torch.tanh(latents * (1 + float(timestep) / 1000) + text.mean((1, 2))[:, None, None, None])
+
+
+@pytest.mark.parametrize("booted", [0, BOOTED])
+@pytest.mark.parametrize("label", ["DPM++ 2M", "Heun", "Euler a"])
+def test_what_is_cropped_comes_back_to_its_place(label, booted):
+    request = Request(width=128, height=128, prompt="c", steps=STEPS, regions=SMALL)
+    layout = layout_of(request, 8)
+    weights, masks = layout_tensors(layout)
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    boot = denoise.Bootstrap(colours(), noise, booted, seed=5) if booted else None
+    inner = [denoise.guided(embedding(k), embedding(99), 3.0) for k in range(3)]
+    found = []
+    for boxes in ({}, {k: (tuple(range(*_extent(w.any(1)))), tuple(range(*_extent(w.any(0)))))
+                       for k, w in enumerate(layout.weights) if k}):
+        predictor = denoise.regions(inner, weights, masks, range(3), boot, denoise.Crops(boxes, start=1))
+        scheduler = make_scheduler(label)
+        calls = SAMPLERS[label].call_counts(STEPS)
+        found.append(run(predictor, cellwise, scheduler, calls, noise * scheduler.init_noise_sigma)[0])
+    assert (found[0] - found[1]).abs().max() < 1e-12 * found[0].abs().max()
+
+
+def _extent(used: np.ndarray) -> tuple[int, int]:
+    cells = np.flatnonzero(used)
+    return int(cells[0]), int(cells[-1]) + 1
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"guidance": 1.0}, {"bootstrap": 0.5, "crop_after": 0.2}, {"crop_after": 0.0, "sampler": "Heun"},
+    {"negative_prompt": "blue", "batch": 2}, {"panorama": "smooth", "stride": 64, "bootstrap": 0},
+    {"width": 264, "height": 200}])
+def test_crops_cost_what_was_predicted_and_less_than_whole_pictures(engine, layout_request, changes):
+    info = engine.catalogue.get("eps")
+    request = layout_request.replace(**{"width": 256, "height": 256, "steps": 5, "crop_after": 0.4, "regions": SMALL,
+                                        **changes})
+    cost, whole = predicted_cost(request, info), predicted_cost(request.replace(crop_after=1.0), info)
+    counts, cells = passes(engine, request)
+    view = views_of(request, info)[0]
+    assert cost.evaluations == sum(counts)
+    assert cost.work == pytest.approx(cells / (len(view.rows) * len(view.columns)))
+    assert whole.work == whole.evaluations
+    assert cost.work < whole.work or "panorama" in changes  # the windows are as small as crops may be
+
+
+def test_a_region_as_large_as_the_picture_is_never_cropped(engine, layout_request):
+    request = layout_request.replace(regions=tuple(
+        Region(name=prompt, prompt=prompt, box=(0, top, 1, top + 0.9)) for prompt, top in (("a boat", 0), ("b", 0.1))))
+    *_, whole = engine.generate(request, Preview("none"))
+    *_, cropped = engine.generate(request.replace(crop_after=0.0), Preview("none"))
+    assert np.array_equal(whole.latents, cropped.latents)
 
 
 def test_batched_and_sequential_passes_agree(engine, layout_request, monkeypatch):
@@ -210,6 +279,22 @@ def test_when_memory_ends_the_batch_is_halved_and_the_run_goes_on():
     assert sizes == [5, 2, 2, 1]
 
 
+def test_batches_are_of_one_shape_even_and_bounded_in_cells():
+    shapes = []
+
+    def watched(latents, timestep, text):
+        shapes.append(tuple(latents.shape))
+        return network(latents, timestep, text)
+
+    asks = [denoise.Ask(torch.randn(1, 4, side, 4, dtype=torch.float64), embedding(k))
+            for k, side in enumerate([4, 8, 4, 8, 4, 4, 4, 8])]
+    outputs = denoise.Batches(watched, size=4, cells=64)(asks, torch.tensor(100))
+    assert [tuple(output.shape) for output in outputs] == [tuple(ask.x.shape) for ask in asks]
+    expected = [network(ask.x, torch.tensor(100), ask.text) for ask in asks]
+    assert all(torch.allclose(a, b) for a, b in zip(outputs, expected, strict=True))
+    assert shapes == [(3, 4, 4, 4), (2, 4, 4, 4), (2, 4, 8, 4), (1, 4, 8, 4)]
+
+
 def test_a_window_at_stride_8_equals_a_loop_over_windows_that_averages_stepped_latents(noise):
     """diffusers' panorama pipeline with DDIM, whose way this is: step every window, add up, divide by the count."""
     height, width, window, stride = 12, 30, 12, 1
@@ -230,12 +315,8 @@ def test_a_window_at_stride_8_equals_a_loop_over_windows_that_averages_stepped_l
         [View(tuple(rows), tuple(columns)) for rows, columns in views], (height, width), smooth=False)]
     inner = denoise.guided(embedding(0), embedding(99), 1.0)
     predictor = denoise.windows([inner] * len(views), views, shares)
-    scheduler = make_scheduler("DDIM")
-    lane = Lane(start, scheduler, {}, predictor)
-    solver = _Solver([lane], denoise.Batches(network), "epsilon", STEPS, threading.Event())
-    for index in range(STEPS):
-        solver.advance(index, 1)
-    assert (lane.x - x).abs().max() < 1e-5  # the shares are float32
+    ours, _ = run(predictor, network, make_scheduler("DDIM"), [1] * STEPS, start)
+    assert (ours - x).abs().max() < 1e-5  # the shares are float32
 
 
 @pytest.mark.parametrize("wrap", [False, True])
@@ -260,11 +341,9 @@ def test_fresh_noise_keeps_its_strength_where_windows_overlap():
         [View(tuple(rows), tuple(columns)) for rows, columns in views], (side, side), smooth=True)]
     silent = denoise.windows([lambda x, moment: answer(torch.zeros_like(x), x)] * 2, views, shares)
     scheduler = build(SAMPLERS["DDPM"], "Uniform", 10, TRAINING, seed=0)
-    lane = Lane(torch.zeros(1, 4, side, side), scheduler, {"generator": torch.Generator().manual_seed(0)}, silent)
-    solver = _Solver([lane], denoise.Batches(network), "epsilon", 10, threading.Event())
-    solver.advance(0, 1)
-    overlap = lane.x[..., side - window:window]
-    outside = torch.cat([lane.x[..., :side - window], lane.x[..., window:]], 3)
+    stepped, _ = run(silent, network, scheduler, [1] * 10, torch.zeros(1, 4, side, side), stop=1)
+    overlap = stepped[..., side - window:window]
+    outside = torch.cat([stepped[..., :side - window], stepped[..., window:]], 3)
     assert float(overlap.std() / outside.std()) == pytest.approx(1, abs=0.02)  # 4096 numbers: 1.1 % standard error
 
 

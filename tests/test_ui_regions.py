@@ -41,7 +41,7 @@ def painted_request(**changes: Any) -> Request:
                Region(name="<plant> 🌿", prompt="a green\nplant", negative_prompt="blue", mask=blob(seed=1),
                       weight=2.5))
     return Request(**{"prompt": "a living room", "regions": regions, "bootstrap": 0.35, "masks": "paper",
-                      "join_prompts": True, "seed": 3} | changes)
+                      "crop_after": 0.5, "join_prompts": True, "seed": 3} | changes)
 
 
 def form_of(request: Request) -> dict[str, Any]:
@@ -97,6 +97,7 @@ def test_a_hidden_region_is_left_out_and_an_unfinished_one_waits() -> None:
     ({"bootstrap": "51"}, "The bootstrapping cannot be 51 %: choose from 0 to 50.", "bootstrap"),
     ({"bootstrap": ""}, "The bootstrapping cannot be empty %", "bootstrap"),
     ({"bootstrap": "nan"}, "The bootstrapping cannot be nan %", "bootstrap"),
+    ({"crop_after": "101"}, "The start of crops cannot be 101 %: choose from 0 to 100.", "crop_after"),
     ({"stride": "x"}, "The stride must be a whole number", "stride"),
     ({"masks": "soft"}, "No way of masks named 'soft'", "masks"),
     ({"panorama": "round"}, "No panorama named 'round'", "panorama"),
@@ -136,6 +137,14 @@ def test_the_status_line_tells_paint_cost_and_time() -> None:
     assert composition.status(request, INFO, None) == f"50 % painted · {cost} evaluations"
     assert composition.status(request, INFO, 0.1).endswith(f"{cost} evaluations, about {cost / 10:.0f} s")
     assert composition.status(request, INFO, 60).endswith("min")
+
+
+def test_the_status_line_tells_what_crops_save() -> None:
+    request = Request(prompt="a room", steps=20, bootstrap=0, crop_after=0.5, regions=tuple(
+        Region(name=str(k), prompt=f"thing {k}", box=(x, y, x + 0.2, y + 0.2))
+        for k, (x, y) in enumerate([(0.1, 0.1), (0.7, 0.1), (0.1, 0.7)])))
+    # 10 steps of 4 prompts and their common negative one; 10 of two whole passes and six of a quarter
+    assert composition.status(request, INFO, 1.0).endswith("130 evaluations (with crops the work of 85), about 85 s")
 
 
 def test_an_empty_prompt_matters_only_where_nobody_painted() -> None:
@@ -206,10 +215,10 @@ def test_compose_gives_pictures_that_hold_their_layout(client: Client) -> None:
     mask = blob()
     (path,), info = client.predict(
         prompt="a living room", regions=[BOX, {"name": "plant", "prompt": "a plant", "mask": mask.to_dict()}],
-        steps=2, bootstrap=0.5, masks="paper", join_prompts=True, seed=9, api_name="/compose")
+        steps=2, bootstrap=0.5, masks="paper", crop_after=0.5, join_prompts=True, seed=9, api_name="/compose")
     made = metadata.read_png(path)
     assert made.regions[1].mask == mask and made.regions[0].box == (0.2, 0.5, 0.8, 0.9)
-    assert (made.bootstrap, made.masks, made.join_prompts, made.seed) == (0.5, "paper", True, 9)
+    assert (made.bootstrap, made.masks, made.crop_after, made.join_prompts, made.seed) == (0.5, "paper", 0.5, True, 9)
     assert Request.parse(info["request"]).regions == made.regions
     assert info["stopped"] is False
     assert Request(**layoutfile.parse(layoutfile.to_dict(made))).regions == made.regions
@@ -255,3 +264,4 @@ def test_the_pace_is_that_of_the_last_run_alike(studio: Served, client: Client) 
     pace = jobs.pace(request)
     assert pace is not None and 0.02 < pace < 5  # the fake takes at least 0.05 s for two
     assert jobs.pace(request.replace(panorama="smooth")) is None
+    assert jobs.pace(request, worth=lambda asked: 0.5) == pytest.approx(2 * pace)

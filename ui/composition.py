@@ -10,7 +10,7 @@ import numpy as np
 
 from core.checks import Note
 from core.errors import BadRequest
-from core.layout import Layout, layout_of, predicted_evaluations
+from core.layout import Layout, layout_of, predicted_cost
 from core.masks import Mask, painted
 from core.models.catalogue import ModelInfo
 from core.request import Preview, Region, Request
@@ -18,7 +18,6 @@ from ui import form
 
 # Told apart at a glance, also by most colour-blind people; as in ui/components/region_layout.js.
 COLOURS = ("#e5484d", "#30a46c", "#3e7bfa", "#f5a524", "#8e4ec6", "#12a5a0", "#e54d9b", "#8d6e4f", "#5b8c2a", "#c2410c")
-FIELDS = ("bootstrap", "masks", "join_prompts", "panorama", "stride", "wrap")  # of a Request, beside the regions
 MASKS = [("By area, upper over lower", "area"), ("As in the paper: overlaps averaged", "paper")]
 PANORAMAS = [("Off", "off"), ("Smooth windows", "smooth"), ("Uniform windows", "uniform")]
 
@@ -85,7 +84,8 @@ def from_request(request: Request, cell: int = 8, preview: Preview | None = None
 
 def settings_of(request: Request) -> dict[str, Any]:
     """The part of the form that says how regions meet and what windows there are."""
-    return {"bootstrap": f"{100 * request.bootstrap:g}", "masks": request.masks, "join_prompts": request.join_prompts,
+    return {"bootstrap": f"{100 * request.bootstrap:g}", "masks": request.masks,
+            "crop_after": f"{100 * request.crop_after:g}", "join_prompts": request.join_prompts,
             "panorama": request.panorama, "stride": str(request.stride), "wrap": request.wrap}
 
 
@@ -116,17 +116,20 @@ def hints(values: Values) -> dict[str, str]:
     return form.hints(values) | {
         "bootstrap": "In these first steps each region sees a plain colour around it, so that its thing lands inside.",
         "masks": _MASK_WORDS.get(values["masks"], ""),
+        "crop_after": "Then small regions look at their surroundings only: faster, a little different. 100: never.",
         "panorama": _PANORAMA_WORDS.get(values["panorama"], ""),
     }
 
 
 def status(request: Request, info: ModelInfo, pace: float | None) -> str:
-    """One line before the run: what is painted, what it will cost. pace: seconds per evaluation, if known."""
+    """One line before the run: what is painted, what it will cost. pace: seconds per whole pass, if known."""
     parts = []
     if request.regions:
         parts.append(f"{100 * (1 - layout_of(request, info.multiple).uncovered):.0f} % painted")
-    count = predicted_evaluations(request, info)
-    parts.append(f"{count:,} evaluation{'s' * (count > 1)}" + (f", about {_seconds(count * pace)}" if pace else ""))
+    count, work = predicted_cost(request, info)
+    crops = f" (with crops the work of {work:,.0f})" if work < count else ""
+    parts.append(f"{count:,} evaluation{'s' * (count > 1)}{crops}"
+                 + (f", about {_seconds(work * pace)}" if pace else ""))
     return " · ".join(parts)
 
 
@@ -149,13 +152,18 @@ def _seconds(seconds: float) -> str:
 def _base(values: Values) -> Request:
     canvas = values["canvas"]
     request = form.to_request({**values, "prompt": canvas.get("prompt", "")})
-    percent = form.number(values["bootstrap"])
-    if isinstance(percent, bool) or not isinstance(percent, (int, float)) or not 0 <= percent <= 50:
-        raise BadRequest(f"The bootstrapping cannot be {str(percent)[:20] or 'empty'} %: choose from 0 to 50.",
-                         "bootstrap")
-    return request.replace(bootstrap=percent / 100, masks=values["masks"] or "", panorama=values["panorama"] or "",
+    return request.replace(bootstrap=_percent(values, "bootstrap", "bootstrapping", 50),
+                           crop_after=_percent(values, "crop_after", "start of crops", 100),
+                           masks=values["masks"] or "", panorama=values["panorama"] or "",
                            join_prompts=bool(values["join_prompts"]), stride=form.number(values["stride"]),
                            wrap=bool(values["wrap"]))
+
+
+def _percent(values: Values, field: str, label: str, most: int) -> float:
+    percent = form.number(values[field])
+    if isinstance(percent, bool) or not isinstance(percent, (int, float)) or not 0 <= percent <= most:
+        raise BadRequest(f"The {label} cannot be {str(percent)[:20] or 'empty'} %: choose from 0 to {most}.", field)
+    return percent / 100
 
 
 def _entries(values: Values) -> list[Values]:

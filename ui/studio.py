@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from core.checks import Note, check
 from core.errors import LoomError
 from core.jobs import Jobs
+from core.layout import predicted_cost
 from core.models.catalogue import Catalogue, ModelInfo
 from core.presets import Style, load_layouts
 from core.registry import Registry
@@ -34,6 +35,14 @@ class Studio:
     def check(self, request: Request) -> list[Note]:
         """Notes on a request that can be done. Raises BadRequest or ModelError for one that cannot."""
         return check(request, self.catalogue.get(request.model))
+
+    def pace(self, request: Request) -> float | None:
+        """Seconds per pass over a whole picture (or window) in the last run like this; None before there was one."""
+        def worth(asked: Request) -> float:
+            info = self.info(asked.model)
+            cost = predicted_cost(asked, info) if info else None
+            return cost.work / cost.evaluations if cost else 1.0
+        return self.jobs.pace(request, worth)
 
     def styles_for(self, model: str) -> list[Style]:
         info = self.info(model)

@@ -35,7 +35,7 @@ from ui.tabs.text_to_image import LOST, QUICK, WATCH, page_of
 SCOPE = "regions"
 TITLE = "Paint where things go, say what they are, press Generate."
 NOT_KEPT = ("canvas", "model")  # among the settings of a reload
-MORE = ("guidance", "schedule", "seed", "batch", "preview", "precision")
+MORE = ("guidance", "schedule", "seed", "batch", "preview", "precision", "crop_after")
 PANORAMA = ("width", "height", "panorama", "stride", "wrap")
 # What was painted goes along to a size the model takes; while it is none, only the line beside the field changes.
 RESIZE = """(width, height, canvas) => {
@@ -74,7 +74,8 @@ class Regions:
             "schedule": self.schedule, "steps": self.steps, "guidance": self.guidance, "seed": self.seed,
             "width": self.width, "height": self.height, "batch": self.batch, "precision": self.precision,
             "preview": self.preview, "bootstrap": self.bootstrap, "masks": self.masks,
-            "join_prompts": self.join, "panorama": self.panorama, "stride": self.stride, "wrap": self.wrap}
+            "crop_after": self.crop, "join_prompts": self.join, "panorama": self.panorama, "stride": self.stride,
+            "wrap": self.wrap}
         self._wire()
 
     # -- what stands where
@@ -129,6 +130,9 @@ class Regions:
                 self.precision = gr.Dropdown(form.PRECISIONS, value=start["precision"], label="Precision")
             for field in ("schedule", "batch", "preview", "precision"):
                 self.notes.place(field)
+            self.crop = NumberField("Crops after, % of the steps", start["crop_after"], low=0, high=100, step=5,
+                                    slider=True)
+            self.notes.place("crop_after")
 
     # -- what happens when
 
@@ -139,8 +143,8 @@ class Regions:
         review: dict[str, Any] = {"fn": self.review, "inputs": inputs, "outputs": lines_of, **QUICK}
         follow: dict[str, Any] = {"fn": self.follow, "inputs": [self.model], "outputs": [self.stage, self.bar], **WATCH}
         for field in (self.negative, self.sampler, self.schedule, self.steps, self.guidance, self.seed, self.batch,
-                      self.preview, self.precision, self.bootstrap, self.masks, self.join, self.panorama, self.stride,
-                      self.wrap):
+                      self.preview, self.precision, self.bootstrap, self.masks, self.crop, self.join, self.panorama,
+                      self.stride, self.wrap):
             field.input(trigger_mode="always_last", **review)
         self.canvas.edit(trigger_mode="always_last", **review)
         self.sampler.input(lambda sampler, schedule: gr.Dropdown(
@@ -184,7 +188,7 @@ class Regions:
             info = self.studio.catalogue.get(request.model)
             layout = layout_of(request, info.multiple) if request.regions else None
             told = composition.notes_of(notes, request, layout)
-            hints["status"] = composition.status(request, info, self.studio.jobs.pace(request))
+            hints["status"] = composition.status(request, info, self.studio.pace(request))
             hints["regions"] = " ".join(unfinished)
             if values["canvas"].get("view") == "cells" and layout:
                 cells = shares(layout, composition.colours_of(values["canvas"], request))
@@ -204,7 +208,7 @@ class Regions:
             notes = self.studio.check(wanted)
             info = self.studio.catalogue.get(wanted.model)
             told = composition.notes_of(notes, wanted, layout_of(wanted, info.multiple) if wanted.regions else None)
-            hints["status"] = composition.status(wanted, info, self.studio.jobs.pace(wanted))
+            hints["status"] = composition.status(wanted, info, self.studio.pace(wanted))
             job = self.studio.jobs.submit(wanted, preview, owner=page_of(request))
         except LoomError as error:
             folded = [gr.Accordion(open=True) if error.field in names else gr.skip()
@@ -325,9 +329,9 @@ def uploaded(path: object) -> Path:
 def estimates(jobs: Jobs) -> list[Callable[..., Any]]:
     """What the canvas asks the server for: the names of a run's regions, and what one of them believed by itself."""
     def regions(job: str) -> list[str]:
-        """The rest first; none through a panorama's windows."""
+        """The rest first."""
         found = jobs.get(str(job))
-        if found is None or not found.request.regions or found.request.panorama != "off":
+        if found is None or not found.request.regions:
             return []
         return ["Rest", *(region.name for region in found.request.regions)]
 

@@ -44,6 +44,7 @@ class Prediction(NamedTuple):
     output: Tensor
     sample: Tensor
     parts: Mapping[int, tuple[Tensor, Tensor]] = MappingProxyType({})  # region -> its (x, output); 0: the background
+    unguided: Callable[[], Tensor] | None = None  # the output without the prompts, made when somebody wants it
 
 
 Questions = Generator[list[Ask], Sequence[Tensor], Prediction]  # yields once
@@ -132,7 +133,7 @@ def guided(text: Tensor, negative: Tensor, scale: float) -> Predictor:
             (output,) = yield [Ask(x, text)]
             return Prediction(output, x)
         away, towards = yield [Ask(x, negative), Ask(x, text)]
-        return Prediction(away + scale * (towards - away), x)
+        return Prediction(away + scale * (towards - away), x, unguided=lambda: away)
 
     return predict
 
@@ -212,9 +213,16 @@ def regions(predictors: Sequence[Predictor], weights: Sequence[Tensor], masks: S
         sample = weighted_sum(whole(samples, x), weights) if booting else x
         output = weighted_sum(whole(outputs, x), weights)  # outside of its box a region has no weight
         own = zip(whole(samples, sample), whole(outputs, output), strict=True)
-        return Prediction(output, sample, dict(zip(names, own, strict=True)))
+        return Prediction(output, sample, dict(zip(names, own, strict=True)),
+                          _unguided(answers, lambda parts: weighted_sum(whole(parts, x), weights)))
 
     return predict
+
+
+def _unguided(answers: Sequence[Prediction], fuse: Callable[[Sequence[Tensor]], Tensor]) -> Callable[[], Tensor] | None:
+    """The parts' unguided outputs fused; None when one of them, at guidance 1, has none."""
+    outputs = [answer.unguided for answer in answers if answer.unguided]
+    return (lambda: fuse([output() for output in outputs])) if len(outputs) == len(answers) else None
 
 
 def windows(predictors: Sequence[Predictor], views: Sequence[Indices], shares: Sequence[Tensor]) -> Predictor:
@@ -239,8 +247,9 @@ def windows(predictors: Sequence[Predictor], views: Sequence[Indices], shares: S
         kept = all(answer.sample is part for answer, part in zip(answers, crops, strict=True))
         sample = x if kept else fuse({k: answer.sample for k, answer in enumerate(answers)}, x)
         output = fuse({k: answer.output for k, answer in enumerate(answers)}, x)
-        return Prediction(output, sample, {name: own(name, answers, sample, output) for name in sorted(
-            set().union(*(answer.parts for answer in answers)))})
+        parts = {name: own(name, answers, sample, output)
+                 for name in sorted(set().union(*(answer.parts for answer in answers)))}
+        return Prediction(output, sample, parts, _unguided(answers, lambda outputs: fuse(dict(enumerate(outputs)), x)))
 
     def own(name: int, answers: Sequence[Prediction], sample: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
         """A region's (x, output) over the windows that see it; where none does, those of the picture."""

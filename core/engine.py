@@ -6,35 +6,29 @@ import importlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from core import denoise, previews, samplers
+from core import denoise, previews
 from core.checks import check
+from core.course import Lane, lane_of, outline_of, take_over
 from core.estimates import as_epsilon, clean_estimate
 from core.models.catalogue import Catalogue
 from core.models.device import memory_errors, pick_device, pick_precision
+from core.models.fingerprint import fingerprint
 from core.models.sd import StableDiffusion
-from core.regions import predictor_for
+from core.record import Outline, Record
 from core.request import Done, Preview, Request, Step
-from core.samplers.build import build, noise_levels, solver_scale, step_options
+from core.samplers.build import noise_levels, solver_scale
+from core.trajectory import Past, Recorded, other_weights
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class Lane:
-    """One picture of a batch: its latents, solver and random numbers are its own, so that no batch changes it."""
-
-    x: Tensor  # (1, C, h, w) float32, as the solver scales it
-    scheduler: Any
-    options: dict[str, Any]  # for scheduler.step: the generator
-    predictor: denoise.Predictor
 
 
 class Engine:
@@ -61,41 +55,62 @@ class Engine:
         return self._model
 
     @torch.inference_mode()
-    def decode(self, latents: np.ndarray, request: Request, decoder: str) -> tuple[np.ndarray, ...]:
-        """(n, C, h, w) latents of a request's model -> n pictures (H, W, 3) uint8. decoder: as in Preview."""
+    def decode(self, latents: np.ndarray, request: Request, decoder: str,
+               weights: str | None = None) -> tuple[np.ndarray, ...]:
+        """(n, C, h, w) latents of a request's model -> n pictures (H, W, 3) uint8. decoder: as in Preview.
+
+        weights: the fingerprint of those that made the latents; raises TrajectoryError when these here are others.
+        """
         model = self.load(request.model, request.precision)
+        if weights is not None and weights != fingerprint(model.info):
+            raise other_weights("The run", request.model)
         show = previews.make(decoder, model) or previews.make("vae", model)
         return _decode(show, torch.from_numpy(latents).to(model.device))
 
     @torch.inference_mode()
-    def generate(self, request: Request, preview: Preview | None = None,
-                 cancel: threading.Event | None = None) -> Iterator[Step | Done]:
+    def generate(self, request: Request, preview: Preview | None = None, cancel: threading.Event | None = None,
+                 past: Past | None = None) -> Iterator[Step | Done]:
         """Yields a Step after each solver step and one Done at the end; stops before the next network call once
         `cancel` is set. Same request, same pictures, whatever the preview and the batch.
 
-        Raises BadRequest, ModelError or OutOfMemory, before or between steps.
+        past: steps that were taken before; the request is then the past's. They are taken again from their record,
+        without the network, so that solvers and random numbers come to where they were: a run that is resumed ends in
+        the bits of one that was never stopped (on the same device), a fork without a change likewise.
+
+        Raises BadRequest, ModelError, TrajectoryError or OutOfMemory, before or between steps.
         """
         preview, cancel = preview or Preview(), cancel or threading.Event()
+        assert past is None or request == past.request
         check(request, self.catalogue.get(request.model))
         model = self.load(request.model, request.precision)
-        entry, schedule = samplers.resolve(request.sampler, request.schedule, request.steps)
+        outline = outline_of(model, request, self.device.type, past)
+        kept = past.steps if past else 0
+        earlier = past.run.steps[kept - 1] if past and kept else None
         show = previews.make(preview.decoder, model)
-        began = time.perf_counter()
+        began = time.perf_counter() - (earlier.seconds if earlier else 0)
         network = denoise.Batches(model.predict)
-        lanes = [_lane(model, entry, schedule, request, k) for k in range(request.batch)]
-        solver = _Solver(lanes, network, model.prediction, request.steps, cancel)
+        network.evaluations = earlier.evaluations if earlier else 0
+        lanes = [lane_of(model, outline, k) for k in range(request.batch)]
+        solver = _Solver(lanes, network, model.prediction, len(outline.calls), cancel)
         pictures: tuple[np.ndarray, ...] = ()
         seen = None
-        for index, calls in enumerate(entry.call_counts(request.steps)):
+        for index, calls in enumerate(outline.calls):
+            recorded = past.run.recorded(index) if past and index < kept else None
+            if any([take_over(model, outline, lane, k, index, solver.call) for k, lane in enumerate(lanes)]):
+                solver.start()
             with memory_errors(f"{request.width}x{request.height} pixels"):
-                estimate = solver.advance(index, calls)
+                estimate = solver.advance(index, calls, recorded)
                 if estimate is None:
                     break
                 seen = estimate
                 pictures = _decode(show, seen.x0)
-            yield Step(index, request.steps, seen.timestep, seen.sigma, time.perf_counter() - began,
-                       network.evaluations, _array(seen.x_t), _array(seen.x0), pictures,
-                       {name: _array(own) for name, own in seen.regions_x0.items()})
+            regions_x0 = {name: _array(own) for name, own in seen.regions_x0.items()}
+            if recorded and past and past.request.regions == past.run.request.regions:
+                regions_x0 = recorded.regions_x0
+            yield Step(index, solver.total, seen.timestep, seen.sigma,
+                       recorded.seconds if recorded else time.perf_counter() - began,
+                       recorded.evaluations if recorded else network.evaluations, _array(seen.x_t), _array(seen.x0),
+                       pictures, regions_x0, partial(_record, outline, seen))
         stopped = estimate is None
         latents = torch.cat([lane.x for lane in lanes]) if not stopped else seen.x0 if seen else None
         if latents is None:
@@ -108,13 +123,52 @@ class Engine:
                    index + (not stopped), stopped, model.precision)
 
 
+class _Asked(NamedTuple):
+    """One network call for one picture, and what it told."""
+
+    sample: Tensor  # (1, C, h, w)
+    output: Tensor
+    x0: Tensor
+    regions_x0: dict[int, Tensor]
+    unguided: Callable[[], Tensor] | None
+
+
 @dataclass(eq=False)
 class _Estimate:
-    timestep: float
-    sigma: float
-    x_t: Tensor  # (B, C, h, w)
-    x0: Tensor  # (B, C, h, w)
-    regions_x0: dict[int, Tensor]  # region -> (B, C, h, w); 0: the background
+    timesteps: list[float]  # of each call
+    sigmas: list[float]
+    asked: list[list[_Asked]]  # [call][lane]
+
+    @property
+    def timestep(self) -> float:
+        return self.timesteps[0]
+
+    @property
+    def sigma(self) -> float:
+        return self.sigmas[0]
+
+    @property
+    def x_t(self) -> Tensor:  # (B, C, h, w)
+        return torch.cat([one.sample for one in self.asked[0]])
+
+    @property
+    def x0(self) -> Tensor:  # (B, C, h, w)
+        return torch.cat([one.x0 for one in self.asked[0]])
+
+    @property
+    def regions_x0(self) -> dict[int, Tensor]:
+        """Region -> (B, C, h, w); 0: the background."""
+        first = self.asked[0]
+        return {name: torch.cat([one.regions_x0[name] for one in first]) for name in first[0].regions_x0}
+
+
+def _record(outline: Outline, seen: _Estimate) -> Record:
+    """What a trajectory keeps of a step beside the Step itself; only now do the arrays leave the device."""
+    unguided = [one.unguided() for one in seen.asked[0] if one.unguided]
+    return Record(outline, seen.timesteps, seen.sigmas,
+                  np.stack([_array(torch.cat([one.sample for one in call])) for call in seen.asked]),
+                  np.stack([_array(torch.cat([one.output for one in call])) for call in seen.asked]),
+                  _array(torch.cat(unguided)) if len(unguided) == len(seen.asked[0]) else None)
 
 
 class _Solver:
@@ -123,53 +177,60 @@ class _Solver:
     def __init__(self, lanes: list[Lane], network: denoise.Batches, prediction: str, total: int,
                  cancel: threading.Event):
         self.lanes, self.network, self.prediction, self.total, self.cancel = lanes, network, prediction, total, cancel
-        self.timesteps = lanes[0].scheduler.timesteps
-        self.sigmas = noise_levels(lanes[0].scheduler)
+        self.start()
+
+    def start(self) -> None:
+        """Begin with the lanes' schedulers at their first network call."""
+        self.timesteps = self.lanes[0].scheduler.timesteps
+        self.sigmas = noise_levels(self.lanes[0].scheduler)
         self.call = 0
 
-    def advance(self, index: int, calls: int) -> _Estimate | None:
-        """Solver step `index`, of `calls` network calls; None when it was cancelled before its end."""
-        first: list[tuple[Tensor, Tensor, dict[int, Tensor]]] = []
-        start = self.call
-        for _ in range(calls):
+    def advance(self, index: int, calls: int, recorded: Recorded | None = None) -> _Estimate | None:
+        """Solver step `index`, of `calls` network calls; None when it was cancelled before its end.
+
+        recorded: what the network was asked and answered when the step was first taken; it is not asked again.
+        """
+        seen = _Estimate([], [], [])
+        for number in range(calls):
             moment = denoise.Moment(self.timesteps[self.call], self.sigmas[self.call], index, self.total)
-            for lane in self.lanes:
+            asked = []
+            for k, lane in enumerate(self.lanes):
                 if self.cancel.is_set():
                     return None
-                seen = self._step(lane, moment)
-                if self.call == start:
-                    first.append(seen)
+                told = _told(recorded, number, k, lane) if recorded else None
+                asked.append(self._step(lane, moment, told))
+            seen.timesteps.append(float(moment.timestep))
+            seen.sigmas.append(moment.sigma)
+            seen.asked.append(asked)
             self.call += 1
-        x_t, x0s, parts = zip(*first, strict=True)
-        by_region = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return _Estimate(float(self.timesteps[start]), self.sigmas[start], torch.cat(x_t), torch.cat(x0s), by_region)
+        return seen
 
-    def _step(self, lane: Lane, moment: denoise.Moment) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-        """One network call and one scheduler step of one picture -> what was seen, x0, and each region's x0."""
+    def _step(self, lane: Lane, moment: denoise.Moment, told: denoise.Prediction | None) -> _Asked:
+        """One network call and one scheduler step of one picture."""
         t, sigma = moment.timestep, moment.sigma
         x = lane.scheduler.scale_model_input(lane.x, t)
-        prediction = denoise.evaluate(lane.predictor, self.network, x, moment)
+        prediction = told or denoise.evaluate(lane.predictor, self.network, x, moment)
         output = prediction.output
         x0 = clean_estimate(prediction.sample, output, sigma, self.prediction)
         if self.prediction == "sample":  # not every solver knows it; all know epsilon
             output = as_epsilon(prediction.sample, x0, sigma)
-        if prediction.sample is not x:  # soft masks while bootstrapping: step from what was seen
+        # With soft masks while bootstrapping, step from what was seen. By value, so that a record says the same.
+        if prediction.sample is not x and not torch.equal(prediction.sample, x):
             lane.x = prediction.sample * solver_scale(lane.scheduler, sigma)
         lane.x = lane.scheduler.step(output, t, lane.x, return_dict=False, **lane.options)[0]
         parts = {name: clean_estimate(seen, out, sigma, self.prediction)
                  for name, (seen, out) in prediction.parts.items()}
-        return prediction.sample, x0, parts
+        return _Asked(prediction.sample, prediction.output, x0, parts, prediction.unguided)
 
 
-def _lane(model: StableDiffusion, entry: samplers.Sampler, schedule: str, request: Request, k: int) -> Lane:
-    """Picture k of a request, at its starting noise: that of diffusers' pipelines for seed + k, drawn on the CPU."""
-    seed = request.single(k).seed
-    training = model.training | ({"prediction_type": "epsilon"} if model.prediction == "sample" else {})
-    scheduler = build(entry, schedule, request.steps, training, seed)
-    generator = torch.Generator("cpu").manual_seed(seed)
-    noise = torch.randn(model.latent_shape(request.width, request.height), generator=generator).to(model.device)
-    return Lane(noise * scheduler.init_noise_sigma, scheduler, step_options(scheduler, generator),
-                predictor_for(model, request, noise, seed))
+def _told(recorded: Recorded, number: int, k: int, lane: Lane) -> denoise.Prediction:
+    """Call `number` of a recorded step for picture k, as the network's answer."""
+    def tensor(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values[k:k + 1]).to(lane.x.device)
+
+    unguided = recorded.unguided
+    return denoise.Prediction(tensor(recorded.outputs[number]), tensor(recorded.samples[number]),
+                              unguided=None if unguided is None else partial(tensor, unguided))
 
 
 def _decode(show: previews.Show | None, latents: Tensor) -> tuple[np.ndarray, ...]:

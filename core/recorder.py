@@ -1,4 +1,4 @@
-"""Writes a run's steps into a trajectory file as they are taken. See `core.trajectory` for the format."""
+"""Writes a run's steps into a trajectory file as they are taken. See `core.trajectoryfile` for the format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from core.files import disk_errors
 from core.record import Record
 from core.request import Step
-from core.trajectory import REGIONS, UNGUIDED, Slot, Trajectory, header, step_checksum, step_rows
+from core.trajectory import Trajectory
+from core.trajectoryfile import REGIONS, UNGUIDED, Slot, header, step_checksum, step_rows
 
 _LARGEST = float(np.finfo(np.float16).max)
 

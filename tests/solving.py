@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from core import denoise
-from core.engine import Lane, _Solver
+from core.course import Lane
+from core.engine import _Solver
 from core.samplers import Sampler
 from core.samplers.build import build, step_options
 

@@ -30,7 +30,8 @@ def run(engine: Engine, request: Request, preview: Preview = NO_PREVIEW,
 
 
 @contextlib.contextmanager
-def watched(engine: Engine, then: Callable[[int], None] = lambda call: None) -> Iterator[list[int]]:
+def watched(engine: Engine, then: Callable[[int], None] = lambda call: None, model: str = "eps"
+            ) -> Iterator[list[int]]:
     """The batch size of every forward of the network; `then` is called before each with its number, from 1."""
     forwards: list[int] = []
 
@@ -38,7 +39,7 @@ def watched(engine: Engine, then: Callable[[int], None] = lambda call: None) -> 
         forwards.append(len(inputs[0]))
         then(len(forwards))
 
-    hook = engine.load("eps", "fp32").unet.register_forward_pre_hook(listen)
+    hook = engine.load(model, "fp32").unet.register_forward_pre_hook(listen)
     try:
         yield forwards
     finally:

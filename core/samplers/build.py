@@ -76,7 +76,33 @@ def noise_levels(scheduler: Any) -> list[float]:
 
 def solver_scale(scheduler: Any, sigma: float) -> float:
     """The solver's latents / what the network sees. Sigma-space solvers (Euler) keep x0 + sigma noise unscaled."""
-    return (1 + sigma**2) ** 0.5 if float(scheduler.init_noise_sigma) > 1 else 1.0
+    # Where it is 1, diffusers keeps a plain number; the others compute it, from what may be a run's last steps only.
+    return (1 + sigma**2) ** 0.5 if isinstance(getattr(type(scheduler), "init_noise_sigma", None), property) else 1.0
+
+
+def last_steps(scheduler: Any, entry: Sampler, steps: int, skipped: int) -> Any:
+    """A fresh scheduler of `steps` steps, made to begin after the first `skipped` of them: as a shorter run, without
+    memory. (Handing it a later `begin_index` is not enough: LMS then weighs steps that it has not seen.)
+    """
+    times, counts = scheduler.timesteps, entry.call_counts(steps)
+    first = sum(counts[:skipped])
+    if entry.calls == "plms":  # its first step asks again where the second begins
+        own = [0, *range(2, len(times))][skipped:]
+        scheduler.timesteps = times[own[:2] + own[1:]]
+        return scheduler
+    scheduler.timesteps = times[first:]
+    for name, value in list(vars(scheduler).items()):
+        if name.startswith("sigmas") and value is not None:
+            setattr(scheduler, name, value[first:])
+    if entry.scheduler in ("LCMScheduler", "TCDScheduler"):  # no noise in the last step, which they find by this
+        scheduler.num_inference_steps = steps - skipped
+    return scheduler
+
+
+def first_levels(scheduler: Any, entry: Sampler, steps: int) -> list[float]:
+    """sigma at the first network call of each solver step of a fresh scheduler."""
+    counts, levels = entry.call_counts(steps), noise_levels(scheduler)
+    return [levels[sum(counts[:k])] for k in range(steps)]
 
 
 def explicit_timesteps(schedule: str, steps: int, alphas_cumprod: torch.Tensor) -> list[int]:

@@ -25,12 +25,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from core import samplers
+from core import layoutfile, samplers
 from core.engine import Engine
 from core.jobs import Jobs
-from core.layout import layout_of
+from core.layout import layout_of, predicted_cost
 from core.models.catalogue import Catalogue
 from core.request import Done, Preview, Region, Request
 from core.samplers.build import build
@@ -151,6 +152,43 @@ def regions_cost(bench: Bench) -> Iterator[Row]:
         yield Row(f"{name}: time / without regions", _seconds(engine) / plain, "ratio")
 
 
+def regions_crops(bench: Bench) -> Iterator[Row]:
+    """Small regions asked on crops in the second half / on whole pictures: work, time, and what it does to pictures."""
+    for count in (2, 4):
+        whole = corners(bench.request, count)
+        cropped = whole.replace(crop_after=0.5)
+        name = f"crops of {count} small regions after half of the steps / none"
+        info = bench.engine.catalogue.get(whole.model)
+        yield Row(f"{name}: cells", predicted_cost(cropped, info).work / predicted_cost(whole, info).work, "ratio")
+        yield _named(bench.ratios(partial(bench.generate, request=whole),
+                                  {"crops": partial(bench.generate, request=cropped)})["crops"], f"{name}: time", None)
+        pairs = [[bench.generate(request=one.replace(seed=seed)) for one in (whole, cropped)] for seed in range(1, 5)]
+        yield Row(f"{name}: RMS difference of final latents", statistics.mean(
+            float(np.sqrt(np.mean((b.latents - a.latents) ** 2)) / a.latents.std()) for a, b in pairs), "std")
+        yield Row(f"{name}: mean difference of pictures", statistics.mean(
+            float(np.abs(b.pictures[0] - a.pictures[0].astype(float)).mean()) for a, b in pairs), "of 255")
+
+
+def regions_memory(bench: Bench) -> Iterator[Row]:
+    """What 16 regions need beyond 1: batches are bounded, so it should be little."""
+    measures = {"memory of the whole process": process_peak}
+    if bench.engine.device.type == "cuda":
+        measures["GPU memory"] = gpu_peak
+    for name, measure in measures.items():
+        one, many = (measure(bench, strips(bench.request, count).replace(steps=5)) for count in (1, 16))
+        yield Row(f"peak {name}, 1 region", one, "MiB")
+        yield Row(f"peak {name}, 16 regions / 1 region", many / one, "ratio")
+
+
+def corners(request: Request, count: int) -> Request:
+    """The request with up to four small regions, each a quarter of a side, near the corners."""
+    places = ((0.08, 0.62), (0.67, 0.62), (0.08, 0.08), (0.67, 0.08))
+    things = ("a red sofa", "a green house plant", "a blue painting", "a yellow lamp")
+    return request.replace(prompt="a living room", regions=tuple(
+        Region(name=thing, prompt=thing, box=(x, y, x + 0.25, y + 0.25))
+        for (x, y), thing in zip(places[:count], things[:count], strict=True)))
+
+
 def strips(request: Request, count: int) -> Request:
     """The request with `count` upright strips that leave a fifth of the picture to the background."""
     width = 0.8 / count
@@ -217,20 +255,34 @@ def first_preview(bench: Bench) -> Iterator[Row]:
 
 def peak_memory(bench: Bench) -> Iterator[Row]:
     """Of a whole process that makes one picture: python -m core generate."""
+    yield Row("peak memory of one picture, whole process", process_peak(bench, bench.request), "MiB")
+    if bench.engine.device.type == "cuda":
+        yield Row("peak GPU memory of one picture", gpu_peak(bench, bench.request), "MiB")
+
+
+def process_peak(bench: Bench, request: Request) -> float:
+    """MiB of a whole process that makes the picture: python -m core generate, or compose where there are regions."""
+    script = ("import resource, sys; from core.__main__ import main; status = main(sys.argv[1:]); "
+              "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(status)")
     with tempfile.TemporaryDirectory() as folder:
-        script = ("import resource, sys; from core.__main__ import main; status = main(sys.argv[1:]); "
-                  "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(status)")
-        models = str(bench.engine.catalogue.models_dir)
-        options = {"--out": f"{folder}/a.png", "--model": bench.request.model, "--models-dir": models,
-                   "--device": bench.engine.device.type}
-        result = subprocess.run([sys.executable, "-c", script, "generate", PROMPT, *sum(options.items(), ())],
+        command = ["generate", request.prompt]
+        if request.regions:
+            layout = Path(folder) / "layout.json"
+            layout.write_text(json.dumps(layoutfile.to_dict(request)), encoding="utf-8")
+            command = ["compose", str(layout)]
+        options = {"--out": f"{folder}/a.png", "--model": request.model, "--steps": str(request.steps),
+                   "--models-dir": str(bench.engine.catalogue.models_dir), "--device": bench.engine.device.type}
+        result = subprocess.run([sys.executable, "-c", script, *command, *sum(options.items(), ())],
                                 capture_output=True, text=True, check=True)
     unit = 1 if platform.system() == "Darwin" else 1024  # ru_maxrss is bytes there, kilobytes elsewhere
-    yield Row("peak memory of one picture, whole process", int(result.stdout.split()[-1]) * unit / 2**20, "MiB")
-    if bench.engine.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        bench.generate("vae")
-        yield Row("peak GPU memory of one picture", torch.cuda.max_memory_allocated() / 2**20, "MiB")
+    return int(result.stdout.split()[-1]) * unit / 2**20
+
+
+def gpu_peak(bench: Bench, request: Request) -> float:
+    """MiB of the GPU's memory that a run takes at most, the model's own included."""
+    torch.cuda.reset_peak_memory_stats()
+    bench.generate("vae", request)
+    return torch.cuda.max_memory_allocated() / 2**20
 
 
 def page_start(bench: Bench) -> Iterator[Row]:
@@ -261,7 +313,8 @@ def page_start(bench: Bench) -> Iterator[Row]:
 
 
 PARTS: tuple[Callable[[Bench], Iterator[Row]], ...] = (
-    loop_overhead, against_diffusers, preview_cost, regions_cost, speed, first_preview, peak_memory, page_start)
+    loop_overhead, against_diffusers, preview_cost, regions_cost, regions_crops, regions_memory, speed, first_preview,
+    peak_memory, page_start)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from core.models.catalogue import ModelInfo
 from core.request import Region, Request
 
 _LEAST_PEAK = 0.5  # a stroke thinner than a cell still rules half of some cell
-_MARGIN = 4  # cells around a region that its crop holds at least
+_MARGIN = 2  # cells around a region that its crop holds at least; rounding up to _ALIGN adds 3 more on average
 _ALIGN = 8  # cells; a noise predictor halves its input up to three times
 _NOTHING = 1e-4  # below this share everywhere a region or the background cannot be seen, and costs no passes
 

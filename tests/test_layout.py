@@ -68,7 +68,7 @@ def test_a_crop_holds_every_cell_its_region_rules_and_some_around_it(catalogue: 
     for axis, cells in enumerate((boxes[1].rows, boxes[1].columns)):
         used = np.flatnonzero(rules.any(1 - axis))
         assert cells == tuple(range(cells[0], cells[-1] + 1)) and len(cells) % 8 == 0
-        assert cells[0] <= max(used[0] - 4, 0) and cells[-1] >= min(used[-1] + 4, inside.shape[axis] - 1)
+        assert cells[0] <= max(used[0] - 2, 0) and cells[-1] >= min(used[-1] + 2, inside.shape[axis] - 1)
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 8])

@@ -14,106 +14,49 @@ import shutil
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, TypeVar
 
 import numpy as np
 
-from core import metadata
+from core import metadata, trajectory
 from core.errors import BadRequest, LoomError
+from core.favours import Favours
 from core.files import disk_errors, save_jpeg, writable
+from core.job import Job, Runner, State
+from core.recorder import Recorder
 from core.request import Done, Preview, Request, Step, StepInfo
+from core.trajectory import Past, Trajectory
 
 log = logging.getLogger(__name__)
 
-State = Literal["waiting", "running", "done", "stopped", "failed"]
 KEPT_JOBS = 60  # with their frames; older ones are forgotten, their results stay
 KEPT_ESTIMATES = 8  # runs whose regions' own estimates stay in memory
 MAX_WAITING = 200
 
-
-class Runner(Protocol):
-    """What Jobs needs of an engine."""
-
-    @property
-    def device(self) -> object: ...
-
-    @property
-    def precision(self) -> str: ...  # what "auto" is on this device, or that of the model in memory
-
-    def load(self, name: str) -> object: ...
-
-    def generate(self, request: Request, preview: Preview, cancel: threading.Event) -> Iterator[Step | Done]: ...
-
-    def decode(self, latents: np.ndarray, request: Request, decoder: str) -> tuple[np.ndarray, ...]: ...
-
-
-@dataclass(eq=False)
-class Job:
-    """One run, from waiting to its end. Only its worker writes to it; everybody may read."""
-
-    id: str
-    request: Request
-    preview: Preview
-    frames_dir: Path
-    owner: str = ""
-    created: float = field(default_factory=time.time)
-    state: State = "waiting"
-    steps: list[StepInfo] = field(default_factory=list)
-    results: list[Path] = field(default_factory=list)  # PNG files, one per picture
-    error: LoomError | None = None
-    seconds: float = 0.0  # of the whole run, when it is over
-    loading: bool = False  # running, and the model is on its way
-    version: int = 0  # grows with every change
-    own_x0: list[Mapping[int, np.ndarray]] = field(default_factory=list)  # of each step: region -> (B, C, h, w)
-    cancel: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def over(self) -> bool:
-        return self.state in ("done", "stopped", "failed")
-
-    @property
-    def total(self) -> int:
-        return self.request.steps
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Of the denoising, from the pace so far; None before the second step."""
-        if self.over or len(self.steps) < 2:
-            return None
-        first, last = self.steps[0], self.steps[-1]
-        pace = (last.seconds - first.seconds) / (last.index - first.index)
-        return pace * (self.total - 1 - last.index)
-
-    def frame(self, index: int, picture: int = 0) -> Path:
-        """The preview of step `index` as a JPEG file; it exists once the step is in `steps` (and previews are on)."""
-        return self.frames_dir / f"{index:03d}-{picture}.jpg"
-
-    def region_frame(self, index: int, region: int, picture: int = 0) -> Path:
-        """What region number `region` (0: the background) alone believed at step `index`; see `Jobs.show_region`."""
-        return self.frames_dir / f"region{region}-{index:03d}-{picture}.jpg"
+T = TypeVar("T")
 
 
 class Jobs:
     """runner: makes the engine, called once, in the worker thread (so that heavy imports wait there).
 
-    outputs: results land in outputs/YYYY-MM-DD/. frames: a folder for previews, emptied by `close`.
-    check: raises BadRequest for what cannot be done, before it is queued.
+    outputs: results land in outputs/YYYY-MM-DD/, and beside them the runs' trajectories. frames: a folder for previews,
+    emptied by `close`. check: raises BadRequest for what cannot be done, before it is queued. trajectories: bytes that
+    all of them may take on disk, beyond which the oldest go. 0: none are kept.
     """
 
     def __init__(self, runner: Callable[[], Runner], outputs: Path, frames: Path,
-                 check: Callable[[Request], object] = lambda request: None):
-        self.outputs, self.frames = Path(outputs), Path(frames)
+                 check: Callable[[Request], object] = lambda request: None, trajectories: int = 2 * 2**30):
+        self.outputs, self.frames = Path(outputs).resolve(), Path(frames)
+        self._keep = trajectories
         self._check, self._make_runner = check, runner
         self.runner: Runner | None = None  # once it is made
         self._warm: str | None = None
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._waiting: deque[Job] = deque()
         self._running: Job | None = None
-        self._favours: deque[Callable[[Runner], None]] = deque()  # small work for the device, done between steps
+        self._favours = Favours()
         self._lock = threading.Condition()
         self._listeners: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
         self._closing = False
@@ -124,15 +67,38 @@ class Jobs:
 
     def submit(self, request: Request, preview: Preview | None = None, owner: str = "") -> Job:
         """Queue a request. Raises BadRequest (cannot be done, queue full) and OutputError (nowhere to write)."""
+        return self._submit(request, preview, owner)
+
+    def submit_resume(self, run: Path | Trajectory, preview: Preview | None = None, owner: str = "") -> Job:
+        """Queue what is missing of a run that was stopped or killed; its file is gone on with. Raises as `submit`, and
+        TrajectoryError."""
+        run = _open(run)
+        if run.path in self._in_use(writing=True):
+            raise BadRequest(f"{run.path.name} is still being made: wait for it, or stop it first.")
+        return self._submit(run.request, preview, owner, Past.resume(run))
+
+    def submit_fork(self, run: Path | Trajectory, at: int, changes: Mapping[str, Any], preview: Preview | None = None,
+                    owner: str = "") -> Job:
+        """Queue a run that goes on from step `at` of another with some of the request's fields changed. The other may
+        be running still. Raises as `submit`, and TrajectoryError."""
+        past = Past.fork(_open(run), at, changes)
+        return self._submit(past.request, preview, owner, past)
+
+    def unfinished(self) -> list[Trajectory]:
+        """The runs in the outputs folder that were stopped or killed and can be resumed, newest first."""
+        busy = self._in_use(writing=True)
+        return [run for run in trajectory.unfinished(self.outputs) if run.path not in busy]
+
+    def _submit(self, request: Request, preview: Preview | None, owner: str, past: Past | None = None) -> Job:
         self._check(request)
         writable(self.outputs)
         with self._lock:
             if self._closing:
-                raise BadRequest("The studio is closing: start it again to go on.")
+                raise _closing()
             if len(self._waiting) >= MAX_WAITING:
                 raise BadRequest(f"{MAX_WAITING} pictures are waiting already: try again when some are done.")
             identity = secrets.token_urlsafe(12)
-            job = Job(identity, request, preview or Preview(), self.frames / identity, owner)
+            job = Job(identity, request, preview or Preview(), self.frames / identity, owner, past=past)
             self._jobs[job.id] = job
             self._waiting.append(job)
             self._forget_old()
@@ -214,22 +180,48 @@ class Jobs:
             raise BadRequest(f"Region {region} has no estimate of its own at step {index + 1}: it is hidden, or the "
                              "step has not been taken.", "regions")
         latents = job.own_x0[index][region][picture:picture + 1]
-        answer: Future[Path] = Future()
 
-        def decode(runner: Runner) -> None:
-            try:
-                decoder = "vae" if job.preview.decoder == "none" else job.preview.decoder
-                shown = runner.decode(latents, job.request, decoder)[0]
-                with disk_errors("previews", job.frames_dir):
-                    save_jpeg(shown, path)
-                answer.set_result(path)
-            except BaseException as error:
-                answer.set_exception(error)
+        def decode(runner: Runner) -> Path:
+            decoder = "vae" if job.preview.decoder == "none" else job.preview.decoder
+            shown = runner.decode(latents, job.request, decoder)[0]
+            with disk_errors("previews", job.frames_dir):
+                save_jpeg(shown, path)
+            return path
 
+        return await self._ask(job.request, decode)
+
+    async def decode(self, latents: np.ndarray, request: Request, decoder: str = "vae",
+                     weights: str | None = None) -> tuple[np.ndarray, ...]:
+        """(n, C, h, w) latents of a request's model -> n pictures (H, W, 3) uint8, between two steps of what runs.
+
+        weights: as in `Engine.decode`; of a kept run its `outline.model`. Raises LoomError.
+        """
+        return await self._ask(request, lambda runner: runner.decode(latents, request, decoder, weights))
+
+    async def keep_step(self, run: Job | Path | Trajectory, index: int) -> list[Path]:
+        """What the run would have given had it been stopped after step `index`: x0 as PNG files beside its trajectory.
+
+        Raises BadRequest for a step or a trajectory that is not there, TrajectoryError, OutputError.
+        """
+        if isinstance(run, Job):
+            if run.trajectory is None:
+                raise BadRequest("The steps of this run were not kept: make the picture anew, and stop it there.")
+            run = run.trajectory
+        kept = run if isinstance(run, Trajectory) else Trajectory(run, check=False)
+        pictures = await self.decode(kept.x0(index), kept.request, "vae", kept.outline.model)
+        parent, paths = kept.parent, []
+        with disk_errors("pictures", kept.path.parent):
+            for k, picture in enumerate(pictures):
+                paths.append(picture_path(kept, k, f"-step{index + 1}"))
+                metadata.save_png(picture, paths[-1], kept.request.single(k), stopped_after=index + 1,
+                                  forked=(parent.file, parent.step) if parent else None)
+        return paths
+
+    async def _ask(self, request: Request, work: Callable[[Runner], T]) -> T:
         with self._lock:
             if self._closing:
-                raise BadRequest("The studio is closing: start it again to go on.")
-            self._favours.append(decode)
+                raise _closing()
+            answer = self._favours.add(request, work)
             self._lock.notify_all()
         return await asyncio.wrap_future(answer)
 
@@ -248,6 +240,7 @@ class Jobs:
             while self._waiting:
                 self._change(self._waiting.popleft(), state="stopped")
             self._lock.notify_all()
+        self._favours.refuse(_closing())
         self._worker.join(timeout=30 if self._running else 3)  # a model on its way may be left alone
         shutil.rmtree(self.frames, ignore_errors=True)
 
@@ -265,11 +258,10 @@ class Jobs:
             if job is None:
                 if self._warm:
                     self._warm_up()
-                self._do_favours()
+                self._favours.do(self._get_runner)
                 continue
             try:
-                self.runner = self.runner or self._make_runner()
-                self._run(job, self.runner)
+                self._run(job, self._get_runner())
             except LoomError as error:
                 self._end(job, "failed", error)
             except Exception as error:  # our own mistake: the job fails with it, the worker lives on
@@ -280,15 +272,15 @@ class Jobs:
             finally:
                 with self._lock:
                     self._running = None
+            self._favours.do(self._get_runner)
 
-    def _do_favours(self) -> None:
-        while self._favours and self.runner:
-            self._favours.popleft()(self.runner)
+    def _get_runner(self) -> Runner:
+        self.runner = self.runner or self._make_runner()
+        return self.runner
 
     def _warm_up(self) -> None:
         try:
-            self.runner = self.runner or self._make_runner()
-            self.runner.load(self._warm or "")
+            self._get_runner().load(self._warm or "")
         except Exception as error:  # whoever asks for a picture gets it as that run's error
             log.warning("the model could not be loaded ahead: %s", error)
         self._warm = None
@@ -296,35 +288,76 @@ class Jobs:
     def _run(self, job: Job, runner: Runner) -> None:
         with disk_errors("previews", job.frames_dir):
             job.frames_dir.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(runner.generate(job.request, job.preview, job.cancel)) as events:  # type: ignore[type-var]
+        past = [job.past] if job.past else []
+        recorder = Recorder(self._trajectory_path(job), job.resumes) if self._keep or job.resumes else None
+        with contextlib.ExitStack() as stack:
+            events = runner.generate(job.request, job.preview, job.cancel, *past)
+            stack.enter_context(contextlib.closing(events))  # type: ignore[type-var]
+            if recorder:
+                stack.callback(self._make_room)
+                stack.enter_context(contextlib.closing(recorder))
             for event in events:
                 if isinstance(event, Step):
                     with disk_errors("previews", job.frames_dir):
                         for k, picture in enumerate(event.pictures):
                             save_jpeg(picture, job.frame(event.index, k))
+                    if recorder and event.record and not job.note:
+                        self._record(job, recorder, event)
                     with self._lock:
                         if event.regions_x0:
                             job.own_x0.append(event.regions_x0)
                         job.steps.append(StepInfo.of(event))
                         self._change(job, loading=False)
-                    self._do_favours()
+                    self._favours.do(self._get_runner, job.request)
                 else:
                     job.seconds = event.seconds
                     job.results = self._save(job, event)
                     self._end(job, "stopped" if event.stopped else "done")
         assert job.over, "a run ends with Done"
 
+    def _record(self, job: Job, recorder: Recorder, step: Step) -> None:
+        """Keep a step; when the disk says no, the run goes on without a trajectory."""
+        try:
+            recorder.add(step)
+            job.trajectory = recorder.path
+        except LoomError as error:
+            log.warning("the steps of job %s are no longer kept: %s", job.id, error)
+            job.note, job.trajectory = f"The run goes on, its steps are not kept. {error}", None
+            recorder.close() if job.resumes else recorder.drop()  # what was there before stays
+
+    def _trajectory_path(self, job: Job) -> Path:
+        """Beside the first picture, with its name; that of a run that is resumed is gone on with."""
+        if job.resumes and job.past:
+            return job.past.run.path
+        return self._stem(job).with_name(f"{self._stem(job).name}-{job.request.seed}{trajectory.SUFFIX}")
+
+    def _stem(self, job: Job) -> Path:
+        day, hour = (time.strftime(form, time.localtime(job.created)) for form in ("%Y-%m-%d", "%H%M%S"))
+        return self.outputs / day / f"{hour}-{job.id[:6]}"
+
+    def _in_use(self, writing: bool = False) -> set[Path]:
+        """Trajectories that runs need: those they write, and unless `writing`, those they go on from."""
+        with self._lock:
+            jobs = [job for job in (*self._waiting, self._running) if job and not job.over]
+            return {self._trajectory_path(job) for job in jobs} | \
+                {job.past.run.path for job in jobs if job.past and not writing}
+
+    def _make_room(self) -> None:
+        trajectory.make_room(self.outputs, self._keep, self._in_use())
+
     def _save(self, job: Job, done: Done) -> list[Path]:
         """Each picture as PNG with its own seed in the metadata. Raises OutputError."""
-        folder = self.outputs / time.strftime("%Y-%m-%d", time.localtime(job.created))
-        paths = []
-        with disk_errors("pictures", folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        stem, paths = self._stem(job), []
+        with disk_errors("pictures", stem.parent):
+            stem.parent.mkdir(parents=True, exist_ok=True)
             for k, picture in enumerate(done.pictures):
                 request = job.request.single(k).replace(precision=done.precision)
-                stem = f"{time.strftime('%H%M%S', time.localtime(job.created))}-{job.id[:6]}-{request.seed}"
-                path = folder / f"{stem}.png"
-                metadata.save_png(picture, path, request, stopped_after=done.steps if done.stopped else None)
+                path = stem.with_name(f"{stem.name}-{request.seed}.png")
+                if job.resumes and job.past and job.past.run.path.is_relative_to(self.outputs):
+                    path = picture_path(job.past.run, k)
+                    path = picture_path(job.past.run, k, "-resumed") if path.exists() else path
+                metadata.save_png(picture, path, request, stopped_after=done.steps if done.stopped else None,
+                                  forked=job.forked)
                 paths.append(path)
         return paths
 
@@ -348,3 +381,18 @@ class Jobs:
             del self._jobs[old.id]
             self._listeners.pop(old.id, None)
             shutil.rmtree(old.frames_dir, ignore_errors=True)
+
+
+def picture_path(run: Trajectory, k: int, word: str = "") -> Path:
+    """Where picture k of a run lies beside its trajectory."""
+    stem = run.path.stem.removesuffix(f"-{run.request.seed}")
+    return run.path.with_name(f"{stem}-{run.request.single(k).seed}{word}.png")
+
+
+def _open(run: Path | Trajectory) -> Trajectory:
+    """As it is now: it may have come further since it was opened."""
+    return Trajectory(Path(run.path if isinstance(run, Trajectory) else run).resolve())
+
+
+def _closing() -> BadRequest:
+    return BadRequest("The studio is closing: start it again to go on.")

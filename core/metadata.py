@@ -75,13 +75,20 @@ def from_text(text: str) -> dict[str, Any]:
     return {**values, "other": other}
 
 
-def save_png(picture: np.ndarray, path: Path, request: Request, stopped_after: int | None = None) -> None:
-    """Write (H, W, 3) uint8 as PNG with both texts, aside first, then renamed. stopped_after: steps, if stopped."""
+def save_png(picture: np.ndarray, path: Path, request: Request, stopped_after: int | None = None,
+             forked: tuple[str, int] | None = None) -> None:
+    """Write (H, W, 3) uint8 as PNG with both texts, aside first, then renamed. stopped_after: steps, if stopped.
+
+    forked: (name of another run's trajectory, step) if the steps before that one are the other run's.
+    """
     own: dict[str, Any] = {"version": __version__, "request": request.to_dict()}
     text = to_text(request)
     if stopped_after is not None:
         own["stopped_after"] = stopped_after
         text += f", Stopped after: {stopped_after}"
+    if forked is not None:
+        own["forked_from"], own["forked_at"] = forked
+        text += f", Forked from: {_quote(forked[0])}, Forked at: {forked[1]}"
     chunks = PngImagePlugin.PngInfo()
     for key, value in ((A1111_KEY, text), (OWN_KEY, json.dumps(own, ensure_ascii=True))):
         try:

@@ -7,7 +7,8 @@ killed, finds so many whole steps. Nothing is stored that can be computed from t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -244,17 +245,61 @@ class Past:
 def runs(outputs: Path) -> list[Trajectory]:
     """The kept runs below a folder, newest first; only their headers are read. Damaged files are passed over."""
     found = []
-    for path in Path(outputs).glob("**/*" + SUFFIX):
-        try:
-            found.append((path.stat().st_mtime, str(path), Trajectory(path, check=False)))
-        except (LoomError, OSError):
-            continue
-    return [run for *_, run in sorted(found, key=lambda entry: entry[:2], reverse=True)]
+    for path in sorted(Path(outputs).glob("**/*" + SUFFIX), key=lambda path: (_age(path), str(path)), reverse=True):
+        with contextlib.suppress(LoomError, OSError):
+            found.append(Trajectory(path, check=False))
+    return found
 
 
 def unfinished(outputs: Path) -> list[Trajectory]:
     """The kept runs that were stopped, killed, or are still going on, newest first."""
     return [run for run in runs(outputs) if not run.whole]
+
+
+def make_room(outputs: Path, limit: int, in_use: Collection[Path] = ()) -> None:
+    """Delete the oldest trajectories below a folder until all of them take no more than `limit` bytes on disk.
+
+    Never those in use, and never a file that is not a trajectory, a picture least of all.
+    """
+    kept = sorted(Path(outputs).glob("**/*" + SUFFIX), key=lambda path: (_age(path), str(path)))
+    total = sum(_on_disk(path) for path in kept)
+    for path in kept:
+        if total <= limit:
+            return
+        with contextlib.suppress(LoomError, OSError):
+            if path not in in_use and Trajectory(path, check=False):
+                size = _on_disk(path)
+                path.unlink()
+                total -= size
+
+
+def _age(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _on_disk(path: Path) -> int:
+    """Bytes. A run that was stopped takes less than the size of its file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0
+    blocks = getattr(found, "st_blocks", None)
+    return found.st_size if blocks is None else min(found.st_size, 512 * blocks)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The trajectory of that name or path, which must lie in a folder. Raises BadRequest for any other."""
+    folder = Path(folder).resolve()
+    try:
+        path = (folder / name).resolve()
+        if path.is_relative_to(folder) and path.suffix == SUFFIX and path.is_file():
+            return path
+    except (OSError, ValueError, TypeError, RuntimeError):
+        pass
+    raise BadRequest(f"There is no trajectory {str(name)[:80]!r} in the outputs folder: choose one that is there.")
 
 
 def other_weights(what: str, model: str) -> TrajectoryError:

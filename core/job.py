@@ -1,0 +1,100 @@
+"""One run in the queue, and what the queue needs of an engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from core.errors import LoomError
+from core.request import Done, Preview, Request, Step, StepInfo
+from core.trajectory import Past
+
+State = Literal["waiting", "running", "done", "stopped", "failed"]
+
+
+class Runner(Protocol):
+    """What Jobs needs of an engine."""
+
+    @property
+    def device(self) -> object: ...
+
+    @property
+    def precision(self) -> str: ...  # what "auto" is on this device, or that of the model in memory
+
+    def load(self, name: str) -> object: ...
+
+    def generate(self, request: Request, preview: Preview, cancel: threading.Event,
+                 past: Past | None = None) -> Iterator[Step | Done]: ...
+
+    def decode(self, latents: np.ndarray, request: Request, decoder: str,
+               weights: str | None = None) -> tuple[np.ndarray, ...]: ...
+
+
+@dataclass(eq=False)
+class Job:
+    """One run, from waiting to its end. Only its worker writes to it; everybody may read."""
+
+    id: str
+    request: Request
+    preview: Preview
+    frames_dir: Path
+    owner: str = ""
+    created: float = field(default_factory=time.time)
+    state: State = "waiting"
+    steps: list[StepInfo] = field(default_factory=list)
+    results: list[Path] = field(default_factory=list)  # PNG files, one per picture
+    error: LoomError | None = None
+    seconds: float = 0.0  # of the whole run, when it is over
+    loading: bool = False  # running, and the model is on its way
+    version: int = 0  # grows with every change
+    own_x0: list[Mapping[int, np.ndarray]] = field(default_factory=list)  # of each step: region -> (B, C, h, w)
+    cancel: threading.Event = field(default_factory=threading.Event)
+    past: Past | None = None  # what it resumes or forks
+    trajectory: Path | None = None  # the file of its kept steps, from the first step on; it can be read while it runs
+    note: str = ""  # one line on what went wrong though the run went on
+
+    @property
+    def over(self) -> bool:
+        return self.state in ("done", "stopped", "failed")
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run; a fork that takes another sampler may have more or fewer than it was asked for."""
+        return self.steps[-1].total if self.steps else self.past.run.total if self.past else self.request.steps
+
+    @property
+    def resumes(self) -> bool:
+        return self.past is not None and self.past.changes is None
+
+    @property
+    def forked(self) -> tuple[str, int] | None:
+        """(the parent's trajectory, the first step of its own) of a fork, also when it is one that was resumed."""
+        if self.past is None:
+            return None
+        if self.past.changes is None:
+            parent = self.past.run.parent
+            return (parent.file, parent.step) if parent else None
+        return self.past.run.path.name, self.past.steps
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the denoising, from the pace so far; None before the second step."""
+        if self.over or len(self.steps) < 2:
+            return None
+        first, last = self.steps[0], self.steps[-1]
+        pace = (last.seconds - first.seconds) / (last.index - first.index)
+        return pace * (self.total - 1 - last.index)
+
+    def frame(self, index: int, picture: int = 0) -> Path:
+        """The preview of step `index` as a JPEG file; it exists once the step is in `steps` (and previews are on)."""
+        return self.frames_dir / f"{index:03d}-{picture}.jpg"
+
+    def region_frame(self, index: int, region: int, picture: int = 0) -> Path:
+        """What region number `region` (0: the background) alone believed at step `index`; see `Jobs.show_region`."""
+        return self.frames_dir / f"region{region}-{index:03d}-{picture}.jpg"

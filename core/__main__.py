@@ -1,4 +1,4 @@
-"""The command line: `python -m core generate|models|samplers|bench`. See `--help` of each.
+"""The command line: `python -m core generate|compose|compare|models|samplers|bench`. See `--help` of each.
 
 Exit status: 0 done; 2 bad input, with one line on stderr; 130 stopped.
 """
@@ -59,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     compose.add_argument("--crop-after", type=_number, help="share of the steps after which small regions are "
                          "asked on crops: faster, a little different (default: 1, never)")
     compose.set_defaults(run=_compose)
+
+    compare = commands.add_parser("compare", help="samplers, steps, seeds and more side by side, with figures")
+    compare.add_argument("spec", type=Path, metavar="SPEC.json")
+    compare.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write, or to go on in")
+    compare.add_argument("--models-dir", default="models")
+    compare.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    compare.set_defaults(run=_compare)
 
     models = commands.add_parser("models", help="list the models")
     models.add_argument("--models-dir", default="models")
@@ -139,6 +146,12 @@ def _compose(options: argparse.Namespace) -> int:
 
     catalogue = Catalogue(options.models_dir, extra=options.model)
     return _make(options, catalogue, read_request(options, catalogue, layoutfile.read(options.layout)))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from core.comparing import command
+
+    return STOPPED if command(options) else 0
 
 
 def _make(options: argparse.Namespace, catalogue: Catalogue, request: Request) -> int:

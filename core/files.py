@@ -27,6 +27,13 @@ def save_jpeg(picture: np.ndarray, path: Path, size: tuple[int, int] | None = No
     draft.replace(path)
 
 
+def write_text(path: Path, text: str) -> None:
+    """UTF-8, written aside and renamed, so that nobody reads half a file."""
+    draft = path.with_name(f".{path.name}.part")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
 def writable(folder: Path) -> None:
     """Raises OutputError when nothing can be written below `folder`."""
     with disk_errors("pictures", folder):

@@ -16,8 +16,9 @@ HEAVY = ("torch", "diffusers", "transformers", "torchsde", "scipy")
 # From the ground up: each floor may import those before it and itself. A new file in core gets its place here.
 FLOORS = ("errors", "registry", "masks", "request", "files", "metadata", "prompts", "samplers", "models", "layout",
           "layoutfile", "storybook", "checks", "presets", "estimates", "record", "trajectoryfile", "trajectory",
-          "recorder", "job", "favours", "jobs", "denoise", "regions", "course", "previews", "engine", "bench",
-          "__main__")
+          "recorder", "job", "favours", "jobs", "denoise", "regions", "course", "previews", "engine",
+          "scorer", "compare", "metrics", "grid", "comparing",
+          "bench", "__main__")
 
 
 def sources(*places: str) -> list[Path]:

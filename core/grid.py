@@ -1,0 +1,82 @@
+"""A comparison as one labelled picture: a row for each combination of the first axes, a column for the last one."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from core.compare import Axis, Comparison, shown
+from core.files import disk_errors
+
+SIDE = 256  # pixels of a cell's longer side, at most
+GAP, MARGIN, TEXT = 8, 16, 15
+LEFT = 168  # pixels for the rows' labels
+LETTERS = 20  # of a label in a line
+PAPER, INK, FAINT = (250, 249, 247), (38, 36, 44), (214, 210, 204)
+
+
+def draw(comparison: Comparison, pictures: Sequence[np.ndarray | None], errors: Sequence[str] = ()) -> Image.Image:
+    """pictures: one (H, W, 3) uint8 per cell of the comparison, None where there is none; errors: why."""
+    columns = comparison.axes[-1]
+    across = len(columns.values)
+    rows = [comparison.grid[k:k + across] for k in range(0, len(comparison.grid), across)]
+    width, height = _cell_size(pictures)
+    font = ImageFont.load_default(TEXT)
+    top = MARGIN + 3 * TEXT
+    sheet = Image.new("RGB", (LEFT + across * (width + GAP) + MARGIN, top + len(rows) * (height + GAP) + MARGIN), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for x, value in enumerate(columns.values):
+        _write(pen, (LEFT + x * (width + GAP), MARGIN), shown(columns.field, value), font, 2)
+    for y, (cells, label) in enumerate(zip(rows, _row_labels(comparison.axes[:-1]), strict=True)):
+        _write(pen, (MARGIN, top + y * (height + GAP)), label, font, height // (TEXT + 4))
+        for x, cell in enumerate(cells):
+            place = LEFT + x * (width + GAP), top + y * (height + GAP)
+            picture = pictures[cell]
+            if picture is None:
+                pen.rectangle((*place, place[0] + width - 1, place[1] + height - 1), outline=FAINT)
+                why = errors[cell] if cell < len(errors) and errors[cell] else "not made"
+                _write(pen, (place[0] + 8, place[1] + 8), why, font, height // (TEXT + 4), width // 9)
+            else:
+                still = Image.fromarray(picture)
+                still.thumbnail((width, height), Image.Resampling.LANCZOS)
+                sheet.paste(still, place)
+    return sheet
+
+
+def save(sheet: Image.Image, path: Path) -> None:
+    """Raises OutputError."""
+    draft = path.with_name(f".{path.name}.part")
+    with disk_errors("grid", path.parent):
+        sheet.save(draft, "PNG")
+        draft.replace(path)
+
+
+def _row_labels(axes: Sequence[Axis]) -> list[str]:
+    labels = [""]
+    for axis in axes:
+        labels = [f"{label}\n{shown(axis.field, value)}".strip() for label in labels for value in axis.values]
+    return labels
+
+
+def _cell_size(pictures: Sequence[np.ndarray | None]) -> tuple[int, int]:
+    """The box (width, height) in pixels that holds the largest picture, scaled down to SIDE."""
+    there = [picture.shape for picture in pictures if picture is not None]
+    width, height = max((s[1] for s in there), default=SIDE), max((s[0] for s in there), default=SIDE)
+    scale = min(1.0, SIDE / max(width, height))
+    return max(64, round(width * scale)), max(64, round(height * scale))
+
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, font: Font, most: int,
+           letters: int = LETTERS) -> None:
+    """Text in lines of `letters`, at most `most` of them; what is longer ends in dots."""
+    lines = [part for line in text.split("\n") for part in textwrap.wrap(line, letters) or [""]]
+    if len(lines) > most:
+        lines = [*lines[:most - 1], lines[most - 1][:letters - 3] + "..."]
+    pen.multiline_text(place, "\n".join(lines), INK, font, spacing=4)

@@ -22,7 +22,7 @@ export class Frames {
   }
 }
 
-async function fetchImage(address) {
+export async function fetchImage(address) {
   const image = new Image();
   image.draggable = true;
   const loaded = new Promise((resolve) => {

@@ -1,6 +1,9 @@
 // The stage. A state of ui/stream.py comes in, whole each time; pictures are fetched once and scrubbed from memory.
 
-const { Frames } = await import(new URL(`frames.js${new URL(import.meta.url).search}`, import.meta.url));
+const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const { Frames } = await from("frames.js");
+const { Film, copyOf } = await from("film.js");
+const { button, seconds, tag } = await from("dom.js");
 
 const RUNS = "latent-loom.runs"; // this tab's runs (sessionStorage): where a reload comes back to
 const NEWEST = "latent-loom.last"; // this browser's last run (localStorage): what a new tab may fetch
@@ -8,7 +11,6 @@ const DWELL = 45; // ms that each frame stays at least, so that none is skipped
 const HURRY = 18; // ms when more than HURRY_ABOVE frames are waiting
 const HURRY_ABOVE = 8;
 const SILENCE = 20000; // ms without news of a run that is not over, after which the stage asks again
-const SLOT = 44; // px of a filmstrip slot, at least
 const ACTIVE = ["waiting", "running"];
 
 const sleep = (ms) => new Promise((go) => setTimeout(go, ms));
@@ -24,6 +26,8 @@ export function mount({ element, props, trigger, watch }) {
   let advancing = false;
   let playing = 0; // a token: every start and stop of the film makes a new one
   let silence = 0;
+
+  const film = new Film(part.strip, scrub);
 
   const taken = () => state.steps.length;
   const over = () => !ACTIVE.includes(state.state) && state.state !== "empty";
@@ -69,7 +73,7 @@ export function mount({ element, props, trigger, watch }) {
     }
     part.stop.disabled = false;
     part.stop.lastElementChild.textContent = "Stop";
-    buildStrip();
+    film.build(state.total || 20);
     buildThumbs();
     // on a phone Generate is in reach where the stage is not: bring it into sight when less than half of it is
     const { top, bottom, height } = part.mat.getBoundingClientRect();
@@ -173,7 +177,7 @@ export function mount({ element, props, trigger, watch }) {
     const way = (Number(part.step.value) - 1) / (Number(part.step.max) - 1);
     part.step.style.setProperty("--part", `${100 * way}%`);
     part.step.setAttribute("aria-valuetext", shown ? caption(shown) : "no step yet");
-    paintStrip();
+    paintFilm();
     paintThumbs();
   }
 
@@ -223,33 +227,8 @@ export function mount({ element, props, trigger, watch }) {
     return list;
   }
 
-  function buildStrip() {
-    const room = part.strip.clientWidth || 600;
-    const slots = Math.max(1, Math.min(state.total || 20, Math.floor(room / SLOT)));
-    const total = state.total || 20;
-    part.strip.replaceChildren();
-    for (let k = 0; k < slots; k += 1) {
-      const slot = tag("div", "", "slot");
-      slot.dataset.step = String(slots === 1 ? total : 1 + Math.round((k * (total - 1)) / (slots - 1)));
-      slot.addEventListener("click", () => scrub(Number(slot.dataset.step)));
-      part.strip.append(slot);
-    }
-  }
-
-  function paintStrip() {
-    const slots = [...part.strip.children];
-    const now = slots.filter((slot) => Number(slot.dataset.step) <= Math.max(shown, 1)).at(-1);
-    for (const slot of slots) {
-      const step = Number(slot.dataset.step);
-      slot.classList.toggle("now", slot === now && shown > 0);
-      const key = `${state.job}/${picture}`;
-      if (step <= reach() && slot.dataset.key !== key) {
-        slot.dataset.key = key;
-        frames.step(step, picture).then((image) => {
-          if (image && slot.dataset.key === key) slot.replaceChildren(copyOf(image));
-        });
-      }
-    }
+  function paintFilm() {
+    film.paint(shown, reach(), `${state.job}/${picture}`, (step) => frames.step(step, picture));
   }
 
   function buildThumbs() {
@@ -323,45 +302,18 @@ export function mount({ element, props, trigger, watch }) {
     pause();
     scrub((shown || 1) + by);
   });
-  new ResizeObserver(() => { buildStrip(); paintStrip(); }).observe(part.strip);
+  new ResizeObserver(() => { film.build(state.total || 20); paintFilm(); }).observe(part.strip);
 
   watch("value", () => receive(props.value));
   receive(props.value);
-  buildStrip();
+  film.build(20);
   const own = read(sessionStorage, OWN);
   if (own) trigger("restore", { jobs: own });
   part.stage.dataset.ready = "yes";
 }
 
-function seconds(value) {
-  return `${value < 10 ? value.toFixed(1) : Math.round(value)} s`;
-}
-
 function runs(count) {
   return count === 1 ? "1 run" : `${count} runs`;
-}
-
-function tag(name, text, kind) {
-  const made = document.createElement(name);
-  made.textContent = text;
-  if (kind) made.className = kind;
-  return made;
-}
-
-function button(text, kind, act) {
-  const made = tag("button", text, kind);
-  made.type = "button";
-  made.addEventListener("click", act);
-  return made;
-}
-
-function copyOf(image) {
-  const canvas = document.createElement("canvas");
-  const scale = 96 / Math.min(image.naturalWidth, image.naturalHeight);
-  canvas.width = Math.round(image.naturalWidth * scale);
-  canvas.height = Math.round(image.naturalHeight * scale);
-  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-  return canvas;
 }
 
 async function copyText(text) {

@@ -6,7 +6,7 @@ from typing import Any
 
 from ui.components.base import Scripted
 
-_ICONS = {
+ICONS = {
     "play": '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M8 5.5v13l10.5-6.5z" class="solid"/></svg>',
     "stop": '<svg viewBox="0 0 24 24" aria-hidden="true"><rect x="7" y="7" width="10" height="10" rx="2"'
             ' class="solid"/></svg>',
@@ -27,12 +27,12 @@ _TEMPLATE = f"""
   <div class="stage-row status-row">
     <p class="status" data-part="status"></p>
     <div class="stage-actions">
-      <button type="button" class="quiet stop" data-part="stop" hidden>{_ICONS["stop"]}<span>Stop</span></button>
-      <a class="quiet save" data-part="save" hidden>{_ICONS["save"]}<span>Download</span></a>
+      <button type="button" class="quiet stop" data-part="stop" hidden>{ICONS["stop"]}<span>Stop</span></button>
+      <a class="quiet save" data-part="save" hidden>{ICONS["save"]}<span>Download</span></a>
     </div>
   </div>
   <div class="scrub">
-    <button type="button" class="quiet play" data-part="play" aria-label="Play" disabled>{_ICONS["play"]}</button>
+    <button type="button" class="quiet play" data-part="play" aria-label="Play" disabled>{ICONS["play"]}</button>
     <div class="film">
       <div class="strip" data-part="strip" aria-hidden="true"></div>
       <input type="range" data-part="step" aria-label="Step" min="1" max="20" value="1" step="1" disabled>
@@ -41,8 +41,8 @@ _TEMPLATE = f"""
   <div class="stage-row meta-row">
     <p class="meta" data-part="meta"></p>
     <div class="stage-actions">
-      <button type="button" class="quiet" data-part="copy" hidden>{_ICONS["copy"]}<span>Copy settings</span></button>
-      <button type="button" class="quiet" data-part="reuse" hidden>{_ICONS["seed"]}<span>Reuse seed</span></button>
+      <button type="button" class="quiet" data-part="copy" hidden>{ICONS["copy"]}<span>Copy settings</span></button>
+      <button type="button" class="quiet" data-part="reuse" hidden>{ICONS["seed"]}<span>Reuse seed</span></button>
     </div>
   </div>
 </section>"""

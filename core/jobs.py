@@ -27,7 +27,7 @@ from core.files import disk_errors, save_jpeg, writable
 from core.job import Job, Runner, State
 from core.recorder import Recorder
 from core.request import Done, Preview, Request, Step, StepInfo
-from core.trajectory import Past, Trajectory
+from core.trajectory import Past, Trajectory, picture_path
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,11 @@ class Jobs:
 
     def get(self, identity: str) -> Job | None:
         return self._jobs.get(identity)
+
+    def known(self) -> list[Job]:
+        """The jobs that are not forgotten yet, oldest first."""
+        with self._lock:
+            return list(self._jobs.values())
 
     def stop(self, identity: str) -> None:
         """Stop a job and keep what there is; obeyed before the next network call. Harmless when it is over."""
@@ -381,12 +386,6 @@ class Jobs:
             del self._jobs[old.id]
             self._listeners.pop(old.id, None)
             shutil.rmtree(old.frames_dir, ignore_errors=True)
-
-
-def picture_path(run: Trajectory, k: int, word: str = "") -> Path:
-    """Where picture k of a run lies beside its trajectory."""
-    stem = run.path.stem.removesuffix(f"-{run.request.seed}")
-    return run.path.with_name(f"{stem}-{run.request.single(k).seed}{word}.png")
 
 
 def _open(run: Path | Trajectory) -> Trajectory:

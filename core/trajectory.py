@@ -242,6 +242,12 @@ class Past:
         return self.run.request if self.changes is None else self.run.outline.changed(self.changes)
 
 
+def picture_path(run: Trajectory, k: int, word: str = "") -> Path:
+    """Where picture k of a run lies beside its trajectory."""
+    stem = run.path.stem.removesuffix(f"-{run.request.seed}")
+    return run.path.with_name(f"{stem}-{run.request.single(k).seed}{word}.png")
+
+
 def runs(outputs: Path) -> list[Trajectory]:
     """The kept runs below a folder, newest first; only their headers are read. Damaged files are passed over."""
     found = []

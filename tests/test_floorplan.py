@@ -16,7 +16,7 @@ HEAVY = ("torch", "diffusers", "transformers", "torchsde", "scipy")
 # From the ground up: each floor may import those before it and itself. A new file in core gets its place here.
 FLOORS = ("errors", "registry", "masks", "request", "files", "metadata", "prompts", "samplers", "models", "layout",
           "layoutfile", "storybook", "checks", "presets", "estimates", "record", "trajectoryfile", "trajectory",
-          "recorder", "job", "favours", "jobs", "denoise", "regions", "course", "previews", "engine",
+          "recorder", "views", "export", "job", "favours", "jobs", "denoise", "regions", "course", "previews", "engine",
           "scorer", "compare", "metrics", "grid", "comparing",
           "bench", "__main__")
 
@@ -81,7 +81,7 @@ def test_no_file_is_longer_than_400_lines_and_each_says_what_it_is(path: Path) -
 
 
 LIGHT = ["core.request", "core.errors", "core.registry", "core.samplers", "core.checks", "core.jobs", "core.metadata",
-         "core.files", "core.layout", "core.presets", "core.trajectory", "core.recorder",
+         "core.files", "core.layout", "core.presets", "core.views", "core.export", "core.trajectory", "core.recorder",
          "core.models.catalogue", "core.models.hub", "core.models.fingerprint", "core.__main__"]
 
 

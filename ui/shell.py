@@ -12,6 +12,7 @@ from ui import endpoints, theme
 from ui.components.bar import ModelBar, bar_state
 from ui.components.base import HERE as COMPONENTS
 from ui.studio import Studio
+from ui.tabs.live_preview import LivePreview
 from ui.tabs.regions import Regions
 from ui.tabs.text_to_image import QUICK, TextToImage
 
@@ -42,11 +43,13 @@ def build(studio: Studio) -> gr.Blocks:
                                 elem_classes=["model"])
         gr.HTML('<p class="line" data-line="txt2img:model" role="status"></p>', apply_default_css=False,
                 js_on_load=None, elem_classes=["own", "line-place", "model-line"])
-        with gr.Tabs(elem_classes=["tabs"]):
+        with gr.Tabs(elem_classes=["tabs"], overflow_behavior="wrap"):
             with gr.Tab("Text to image"):
                 TextToImage(studio, bar, model)
             with gr.Tab("Regions"):
                 Regions(studio, bar, model)
+            with gr.Tab("Live preview"):
+                LivePreview(studio)
         bar.refresh(lambda name: bar_state(studio, name), [model], [bar], **QUICK)
         page.load(lambda name: (gr.Dropdown(choices=model_choices(studio)), bar_state(studio, name)),
                   [model], [model, bar], **QUICK)

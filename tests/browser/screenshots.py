@@ -59,6 +59,41 @@ def shoot_regions(browser: Any, server: Served, folder: Path, name: str, width: 
     page.close()
 
 
+def shoot_live(browser: Any, server: Served, folder: Path, name: str, width: int, height: int, theme: str) -> None:
+    """The Live preview tab at a step of a run, and a branch of it beside its parent."""
+    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
+    page.set_default_timeout(300_000)
+    page.goto(f"{server.address}?__theme={theme}")
+    page.get_by_role("textbox", name="Prompt", exact=True).fill("a red boat on the sea")
+    page.get_by_role("button", name="More").click()
+    page.get_by_role("spinbutton", name="Seed").fill("11")
+    page.get_by_role("button", name="Generate").click()
+    page.get_by_role("tab", name="Live preview").click()
+    page.get_by_role("img", name="x_t, step 20 of 20").wait_for()
+    step = page.get_by_role("slider", name="Step", exact=True)
+    step.fill("9")
+    page.get_by_role("button", name="Channels", exact=True).click()
+    page.get_by_role("img", name="x0 channel 4, step 9 of 20").wait_for()
+    _still(page)
+    page.screenshot(path=folder / f"live-{name}.png", full_page=width < 800)
+    page.get_by_role("button", name="Channels", exact=True).click()
+    step.fill("6")
+    page.get_by_role("button", name="Branch from here").click()
+    page.get_by_role("textbox", name="Prompt", exact=True).fill("a blue boat on the sea")
+    page.get_by_role("button", name="Run the branch").click()
+    for who in ("parent", "branch"):
+        page.get_by_role("img", name=f"x0 of the {who}, step 20 of 20").wait_for()
+    _still(page)
+    page.screenshot(path=folder / f"live-branch-{name}.png", full_page=width < 800)
+    page.close()
+
+
+def _still(page: Any) -> None:
+    page.evaluate("window.scrollTo(0, 0)")
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(800)
+
+
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures")
     model = sys.argv[2] if len(sys.argv) > 2 else "storybook"
@@ -72,6 +107,7 @@ def main() -> None:
             for name, width, height, theme in SHOTS:
                 shoot(browser, server, folder, name, width, height, theme)
                 shoot_regions(browser, server, folder, name, width, height, theme)
+                shoot_live(browser, server, folder, name, width, height, theme)
             browser.close()
 
 

@@ -1,0 +1,218 @@
+"""What a person does in the Live preview tab, in a real Chromium, with the embedded model."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from core.trajectory import Trajectory
+from tests.browser.test_text_to_image import DIGESTS, generate, scrubber
+from tests.serving import THIRD_PARTY, Served
+
+pytestmark = [pytest.mark.browser, *(pytest.mark.filterwarnings(line) for line in THIRD_PARTY)]
+
+STEPS = 8
+# Every step that stands in the right pane, in order.
+WATCH = """() => {
+  window.seen = [];
+  const look = () => {
+    const image = document.querySelector('[data-part="right-mat"] img[alt^="x0, step"]');
+    if (image && seen.at(-1) !== image.alt) seen.push(image.alt);
+  };
+  new MutationObserver(look).observe(document.body, { subtree: true, childList: true, attributes: true });
+}"""
+# Sixty positions of the scrubber, one for each frame of the screen: what both panes showed.
+SIXTY = """async (total) => {
+  const slider = document.querySelector('.inspector input[type="range"]');
+  const shown = [];
+  for (let k = 0; k < 60; k += 1) {
+    slider.value = String(1 + k % total);
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    await new Promise(requestAnimationFrame);
+    shown.push([...document.querySelectorAll(".pane-mat img")].map((image) => image.alt));
+  }
+  return shown;
+}"""
+
+
+def live(page: Any) -> Any:
+    page.get_by_role("tab", name="Live preview").click()
+    page.wait_for_function("document.querySelector('.inspector')?.dataset.ready === 'yes'")
+    return page
+
+
+def picture(page: Any, name: str | re.Pattern[str]) -> Any:
+    return page.get_by_role("img", name=name, exact=isinstance(name, str))
+
+
+def made(page: Any, text: str = "a red boat on the sea", steps: int = STEPS) -> Any:
+    """The Live preview tab after a run, all its pictures there."""
+    generate(page, text, steps)
+    live(page)
+    page.get_by_text(text, exact=True).first.wait_for()
+    for source in ("x0", "x_t"):
+        picture(page, f"{source}, step {steps} of {steps}").wait_for(timeout=120_000)
+    page.wait_for_function("() => !document.querySelector('[data-part=\"left-note\"]').textContent")
+    scrubber(page).fill("1")
+    picture(page, f"x_t, step 1 of {steps}").wait_for()
+    return page
+
+
+def test_a_run_is_followed_and_every_step_scrubbed_without_a_request(visit: Any, real: Served) -> None:
+    page = visit(real)
+    live(page)
+    page.evaluate(WATCH)
+    page.get_by_role("tab", name="Text to image").click()
+    made(page)
+    followed = [int(re.findall(r"\d+", name)[1]) for name in page.evaluate("seen")]
+    assert followed[-1] == 1 and len(set(followed)) >= 3  # grew in sight; the last is where `made` went
+    assert followed[:-1] == sorted(followed[:-1])
+
+    addresses = {source: [] for source in ("x0", "x_t")}
+    requests: list[str] = []
+    page.wait_for_timeout(500)
+    page.on("request", lambda request: requests.append(request.url))
+    for step in range(STEPS, 0, -1):
+        scrubber(page).fill(str(step))
+        for source, seen in addresses.items():
+            shown = picture(page, f"{source}, step {step} of {STEPS}")
+            shown.wait_for()
+            seen.append(shown.get_attribute("src"))
+        assert page.get_by_text(f"Step {step} of {STEPS} · sigma").is_visible()
+    shown = page.evaluate(SIXTY, STEPS)
+    assert shown == [[f"x_t, step {1 + k % STEPS} of {STEPS}", f"x0, step {1 + k % STEPS} of {STEPS}"]
+                     for k in range(60)]
+    assert requests == []
+    for seen in addresses.values():
+        assert len(set(page.evaluate(DIGESTS, seen))) >= STEPS - 1
+
+
+def test_the_keyboard_goes_through_the_steps_and_plays_the_film(visit: Any, real: Served) -> None:
+    page = made(visit(real))
+    page.locator(".pane-mat").first.click()
+    for key, step in (("ArrowRight", 2), ("ArrowRight", 3), ("ArrowLeft", 2), ("End", STEPS), ("Home", 1)):
+        page.keyboard.press(key)
+        picture(page, f"x0, step {step} of {STEPS}").wait_for()
+    page.get_by_label("Speed").select_option("0.25")
+    page.locator(".pane-mat").first.click()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Pause").wait_for()
+    picture(page, re.compile(rf"x0, step [2-9] of {STEPS}")).wait_for()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Play").wait_for()
+    scrubber(page).focus()
+    page.keyboard.press("End")
+    picture(page, f"x0, step {STEPS} of {STEPS}").wait_for()
+
+
+def test_a_reload_in_mid_run_comes_back_to_the_same_run(visit: Any, real: Served) -> None:
+    page = visit(real)
+    generate(page, "a blue boat on the sea", 60)
+    live(page)
+    picture(page, re.compile("^x0, step")).wait_for()
+    run = page.locator(".inspector").get_attribute("data-run")
+    page.reload()
+    live(page)
+    picture(page, re.compile("^x0, step")).wait_for()
+    assert page.locator(".inspector").get_attribute("data-run") == run
+    assert page.get_by_text("Running:").is_visible()
+    assert page.get_by_text("a blue boat on the sea").first.is_visible()
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_text(re.compile(r"^Stopped after \d+ of 60$")).wait_for()
+    page.get_by_role("button", name="Resume").click()
+    picture(page, "x0, step 60 of 60").wait_for(timeout=180_000)
+
+
+def test_a_branch_stands_beside_its_parent_under_one_slider(visit: Any, real: Served) -> None:
+    page = made(visit(real))
+    scrubber(page).fill("3")
+    page.get_by_role("button", name="Branch from here").click()
+    prompt = page.get_by_role("textbox", name="Prompt", exact=True)
+    assert prompt.input_value() == "a red boat on the sea"
+    page.get_by_role("textbox", name="Guidance", exact=True).fill("99")
+    page.get_by_role("button", name="Run the branch").click()
+    page.get_by_text("The guidance cannot be 99").wait_for()
+    assert prompt.input_value() == "a red boat on the sea"  # nothing typed is lost
+    page.get_by_role("textbox", name="Guidance", exact=True).fill("6")
+    prompt.fill("a blue boat on the sea")
+    page.get_by_role("button", name="Run the branch").click()
+    for who in ("parent", "branch"):
+        picture(page, f"x0 of the {who}, step {STEPS} of {STEPS}").wait_for(timeout=120_000)
+    sources: dict[int, list[str]] = {}
+    for step in (2, STEPS):
+        scrubber(page).fill(str(step))
+        sources[step] = []
+        for who in ("parent", "branch"):
+            shown = picture(page, f"x0 of the {who}, step {step} of {STEPS}")
+            shown.wait_for()
+            sources[step].append(shown.get_attribute("src"))
+    assert len(set(page.evaluate(DIGESTS, sources[2]))) == 1  # what they share
+    assert len(set(page.evaluate(DIGESTS, sources[STEPS]))) == 2
+    page.get_by_role("button", name="Show the branch alone").click()
+    picture(page, f"x_t, step {STEPS} of {STEPS}").wait_for()
+
+
+def test_steps_are_kept_looked_into_and_exported(visit: Any, real: Served) -> None:
+    page = made(visit(real))
+    scrubber(page).fill("5")
+    for view, name in (("Channels", "x0 channel 4"), ("Noise", "noise channel 1"),
+                       ("Guided / unguided", "unguided x0"), ("Change", "change of x0")):
+        page.get_by_role("button", name=view, exact=True).click()
+        shown = picture(page, f"{name}, step 5 of {STEPS}")
+        shown.wait_for()
+        assert shown.evaluate("image => image.naturalWidth") > 0
+    assert page.get_by_role("button", name="Regions", exact=True).is_disabled()
+    page.get_by_role("button", name="Keep this step").click()
+    page.get_by_text("Step 5 is kept as").wait_for()
+    page.get_by_role("button", name="Export").click()
+    with tempfile.TemporaryDirectory() as folder:
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Make the file").click()
+        download.value.save_as(Path(folder) / "film.webp")
+        with Image.open(Path(folder) / "film.webp") as film:
+            assert film.n_frames == STEPS
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Raw latents").click()
+        download.value.save_as(Path(folder) / "run.safetensors")
+        assert Trajectory(Path(folder) / "run.safetensors").taken == STEPS
+
+
+def test_kept_runs_open_from_the_list(visit: Any, real: Served) -> None:
+    page = made(visit(real), "a green tree", 4)
+    made(page_back(page), "a yellow house", 3)
+    page.get_by_role("button", name=re.compile("a yellow house")).click()
+    page.get_by_role("option", name=re.compile("^a green tree")).first.click()
+    picture(page, "x0, step 4 of 4").wait_for()
+    page.reload()  # what was chosen is remembered
+    live(page)
+    picture(page, "x0, step 4 of 4").wait_for()
+    page.get_by_role("button", name=re.compile("a green tree")).click()
+    page.keyboard.press("Escape")
+    assert page.get_by_role("listbox").count() == 0
+
+
+def page_back(page: Any) -> Any:
+    page.get_by_role("tab", name="Text to image").click()
+    return page
+
+
+def test_nothing_jumps_and_the_phone_has_every_control(visit: Any, real: Served) -> None:
+    page = visit(real, width=390, height=844)
+    live(page)
+    panes = page.locator(".panes")
+    before = panes.bounding_box()
+    page_back(page)
+    generate(page, "a red boat on the sea", STEPS)
+    live(page)
+    picture(page, re.compile("^x0, step")).wait_for()
+    while_running = panes.bounding_box()
+    picture(page, f"x0, step {STEPS} of {STEPS}").wait_for(timeout=120_000)
+    assert before == while_running == panes.bounding_box()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for name in ("Keep this step", "Branch from here", "Export", "Play"):
+        assert page.get_by_role("button", name=name, exact=True).is_visible()

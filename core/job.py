@@ -49,6 +49,7 @@ class Job:
     state: State = "waiting"
     steps: list[StepInfo] = field(default_factory=list)
     results: list[Path] = field(default_factory=list)  # PNG files, one per picture
+    scores: list[dict[int, float]] = field(default_factory=list)  # of each picture: region -> 0..1; see Engine.scores
     error: LoomError | None = None
     seconds: float = 0.0  # of the whole run, when it is over
     loading: bool = False  # running, and the model is on its way

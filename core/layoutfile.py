@@ -2,7 +2,7 @@
 
     {"prompt", "negative_prompt", "width", "height", "bootstrap": 0.2, "masks": "area" or "paper",
      "regions": [{"name", "prompt", "negative_prompt", "mask": "file.png" or "box": [x0, y0, x1, y1] in 0..1,
-                  "weight": 1, "feather": 0}]}
+                  "weight": 1, "feather": 0, "hidden": false}]}
 
 Mask files lie beside the layout file or below its folder; a mask may also stand in the file itself, as runs.
 """
@@ -10,8 +10,9 @@ Mask files lie beside the layout file or below its folder; a mask may also stand
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.errors import BadRequest, closest
 from core.masks import Mask
@@ -22,22 +23,78 @@ FIELDS = ("prompt", "negative_prompt", "width", "height", "bootstrap", "masks", 
 MAX_BYTES = 20_000_000
 
 
+class State(NamedTuple):
+    """What a region of a half-finished layout is or lacks; its Region holds something in the place of that."""
+
+    hidden: bool = False  # left out of the picture
+    wordless: bool = False
+    unpainted: bool = False
+
+
 def read(path: Path) -> dict[str, Any]:
-    """The Request fields a layout file sets, its masks read. Raises BadRequest."""
+    """The Request fields a layout file sets, its masks read; hidden regions are left out. Raises BadRequest."""
+    return parse(_load(path), path.parent)
+
+
+def parse(values: Any, folder: Path | None = None) -> dict[str, Any]:
+    """The same from a JSON value. folder: where mask files may lie; None allows none. Raises BadRequest."""
+    regions = [Region.parse(entry) for entry, hidden in _entries(values, folder) if not hidden]
+    if not regions:
+        raise BadRequest("Every region of the layout is hidden: show one.", "regions")
+    return {**values, "regions": tuple(regions)}
+
+
+def sketch(path: Path) -> tuple[dict[str, Any], list[State]]:
+    """The same for a layout that somebody works on: hidden and half-finished regions are there, their State beside."""
+    regions, states = [], []
+    values = _load(path)
+    for entry, hidden in _entries(values, path.parent):
+        region, state = lend(entry, hidden)
+        regions.append(region)
+        states.append(state)
+    return {**values, "regions": tuple(regions)}, states
+
+
+def lend(entry: dict[str, Any], hidden: bool = False) -> tuple[Region, State]:
+    """A Region of an entry that may lack its prompt or its place; what it has is checked. Raises BadRequest."""
+    prompt, mask = entry.get("prompt", ""), entry.get("mask")
+    wordless = isinstance(prompt, str) and not prompt.strip()
+    unpainted = entry.get("box") is None and (mask is None or isinstance(mask, Mask) and mask.empty)
+    whole = {**entry, **({"prompt": "?"} if wordless else {}),
+             **({"mask": None, "box": (0, 0, 1, 1)} if unpainted else {})}
+    return Region.parse(whole), State(hidden, wordless, unpainted)
+
+
+def to_dict(request: Request, states: Sequence[State] = ()) -> dict[str, Any]:
+    """A request's composition as a layout, its masks within: one file that can be shared.
+
+    states: of its regions, where some are hidden, or lack what `lend` put there.
+    """
+    values = request.to_dict()
+    for entry, state in zip(values["regions"], states or [State()] * len(request.regions), strict=True):
+        if state.wordless:
+            entry["prompt"] = ""
+        if state.unpainted:
+            del entry["box"]
+        if state.hidden:
+            entry["hidden"] = True
+    return {name: values[name] for name in FIELDS}
+
+
+def _load(path: Path) -> Any:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise BadRequest(f"{path.name} is larger than {MAX_BYTES // 10**6} MB: that is no layout.", "regions")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadRequest(f"The layout {path} cannot be read ({error.strerror}): check the path.", "regions") from None
     except (ValueError, RecursionError) as error:
         where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else type(error).__name__
         raise BadRequest(f"The layout {path.name} is not JSON ({where}): mend it there.", "regions") from None
-    return parse(values, path.parent)
 
 
-def parse(values: Any, folder: Path | None = None) -> dict[str, Any]:
-    """The same from a JSON value. folder: where mask files may lie; None allows none. Raises BadRequest."""
+def _entries(values: Any, folder: Path | None) -> list[tuple[dict[str, Any], bool]]:
+    """A layout's regions as Region's fields, mask files read; and whether each is hidden."""
     if not isinstance(values, dict):
         raise BadRequest("A layout must be a JSON object with \"prompt\" and \"regions\".", "regions")
     if unknown := [key for key in values if key not in FIELDS]:
@@ -46,21 +103,20 @@ def parse(values: Any, folder: Path | None = None) -> dict[str, Any]:
     if not isinstance(listed, list) or not listed:
         raise BadRequest("The layout has no region: add one under \"regions\", or make a picture without regions.",
                          "regions")
-    regions = []
+    entries = []
     for k, entry in enumerate(listed, start=1):
         if not isinstance(entry, dict):
             raise BadRequest(f"Region {k} of the layout must be an object.", "regions")
         entry = {"name": f"region {k}", **entry}
+        hidden = entry.pop("hidden", False)
+        if not isinstance(hidden, bool):
+            raise BadRequest(f"\"hidden\" of region {k} must be true or false.", "regions")
         if isinstance(entry.get("mask"), str):
             entry["mask"] = Mask.read(_inside(folder, entry["mask"]))
-        regions.append(Region.parse(entry))
-    return {**values, "regions": tuple(regions)}
-
-
-def to_dict(request: Request) -> dict[str, Any]:
-    """A request's composition as a layout, its masks within: one file that can be shared."""
-    values = request.to_dict()
-    return {name: values[name] for name in FIELDS}
+        elif entry.get("mask") is not None:
+            entry["mask"] = Mask.parse(entry["mask"])
+        entries.append((entry, hidden))
+    return entries
 
 
 def _inside(folder: Path | None, name: str) -> Path:

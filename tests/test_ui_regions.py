@@ -93,6 +93,31 @@ def test_a_hidden_region_is_left_out_and_an_unfinished_one_waits() -> None:
         composition.to_request(values)
 
 
+def test_a_half_finished_layout_survives_its_file(tmp_path: Path) -> None:
+    values = form_of(painted_request())
+    values["canvas"]["regions"][0]["visible"] = False
+    unfinished = {"negative_prompt": "", "guidance": "", "weight": "1", "feather": "0", "visible": True}
+    values["canvas"]["regions"] += [{**unfinished, "name": "new", "prompt": "", "runs": "65536", "color": "#f5a524"},
+                                    {**unfinished, "name": "cat", "prompt": "a cat", "runs": "65536",
+                                     "color": "#3e7bfa", "visible": False}]
+    request, states = composition.to_sketch(values)
+    (tmp_path / "layout.json").write_text(json.dumps(layoutfile.to_dict(request, states)))
+    fields, read = layoutfile.sketch(tmp_path / "layout.json")
+    assert read == states
+    canvas = composition.canvas_of(Request(**fields), 8, read)
+    without_colours = [[{k: v for k, v in entry.items() if k != "color"} for entry in one["regions"]]
+                       for one in (values["canvas"], canvas)]
+    assert without_colours[0] == without_colours[1]
+
+
+@pytest.mark.parametrize("changes", [{"weight": "0", "prompt": ""}, {"guidance": "x", "runs": "65536"}])
+def test_what_is_wrong_in_a_half_finished_region_is_told_when_it_is_saved(changes: dict[str, Any]) -> None:
+    values = form_of(painted_request())
+    values["canvas"]["regions"][0] |= changes
+    with pytest.raises(BadRequest, match="sofa"):
+        composition.to_sketch(values)
+
+
 @pytest.mark.parametrize(("changes", "line", "field"), [
     ({"bootstrap": "51"}, "The bootstrapping cannot be 51 %: choose from 0 to 50.", "bootstrap"),
     ({"bootstrap": ""}, "The bootstrapping cannot be empty %", "bootstrap"),

@@ -12,7 +12,7 @@ import pytest
 
 from core import metadata
 from core.jobs import Job, Jobs
-from core.request import MAX_SEED, Preview, Request
+from core.request import MAX_SEED, Preview, Region, Request
 from tests.fakes import FakeRunner
 from ui.stream import Desk, empty, settings_line, state_of
 
@@ -47,6 +47,17 @@ def test_a_finished_run_shows_its_results_and_every_step(jobs: Jobs) -> None:
     assert state["left"] is None and state["error"] == ""
     assert "Steps: 4" in state["text"]
     assert json.loads(json.dumps(state)) == state
+
+
+def test_regions_are_told_with_how_sure_their_things_are_there(jobs: Jobs) -> None:
+    request = small(batch=2, regions=(Region(name="sofa", prompt="a red sofa", box=(0, 0, 0.5, 1)),
+                                      Region(name="cat", prompt="a cat", box=(0.5, 0, 1, 1))))
+    job = finished(jobs, request)
+    job.scores = [{1: 0.934, 2: 0.2}, {2: 0.5}]
+    assert state_of(job, jobs)["found"] == [[["sofa", "a red sofa", 0.93], ["cat", "a cat", 0.2]],
+                                            [["cat", "a cat", 0.5]]]
+    job.scores = []
+    assert state_of(job, jobs)["found"] == []
 
 
 def test_a_batch_counts_on_from_zero_after_the_last_seed(jobs: Jobs) -> None:

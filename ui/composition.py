@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
+from core import layoutfile
 from core.checks import Note
 from core.errors import BadRequest
 from core.layout import Layout, layout_of, predicted_cost
@@ -27,21 +28,26 @@ _PANORAMA_WORDS = {"off": "Off suits pictures of up to about twice the model's o
                    "smooth": "Windows of the model's own size, blended: for wide and tall pictures.",
                    "uniform": "The same windows with equal shares, as in the paper: seams may show."}
 
+T = TypeVar("T")
 Values = Mapping[str, Any]
 
 
-def canvas_of(request: Request, cell: int = 8) -> dict[str, Any]:
-    """The canvas' value for a request. cell: pixels of a latent cell. Boxes become paint."""
+def canvas_of(request: Request, cell: int = 8, states: Sequence[layoutfile.State] = ()) -> dict[str, Any]:
+    """The canvas' value for a request. cell: pixels of a latent cell. Boxes become paint.
+
+    states: of the regions, where some are hidden or half finished.
+    """
     size = request.width, request.height
     regions = []
-    for k, region in enumerate(request.regions):
+    states = states or [layoutfile.State()] * len(request.regions)
+    for k, (region, state) in enumerate(zip(request.regions, states, strict=True)):
         mask = region.mask or Mask.of(painted(region.shape, *size))
         regions.append({
-            "name": region.name, "color": COLOURS[k % len(COLOURS)], "prompt": region.prompt,
+            "name": region.name, "color": COLOURS[k % len(COLOURS)], "prompt": "" if state.wordless else region.prompt,
             "negative_prompt": region.negative_prompt,
             "guidance": "" if region.guidance is None else f"{region.guidance:g}",
-            "weight": f"{region.weight:g}", "feather": f"{region.feather:g}", "visible": True,
-            "runs": mask.to_dict()["runs"],
+            "weight": f"{region.weight:g}", "feather": f"{region.feather:g}", "visible": not state.hidden,
+            "runs": str(size[0] * size[1]) if state.unpainted else mask.to_dict()["runs"],
         })
     return {"width": request.width, "height": request.height, "cell": cell, "prompt": request.prompt, "view": "paint",
             "regions": regions}
@@ -75,6 +81,16 @@ def to_draft(values: Values) -> tuple[Request, list[str]]:
         else:
             regions.append(_region(entry, request, values["canvas"]))
     return request.replace(regions=tuple(regions)), unfinished
+
+
+def to_sketch(values: Values) -> tuple[Request, list[layoutfile.State]]:
+    """The same with all that stands there, hidden or half finished: what a layout file keeps."""
+    request, regions, states = _base(values), [], []
+    for entry in _listed(values):
+        region, state = _lent(entry, request, values["canvas"])
+        regions.append(region)
+        states.append(state)
+    return request.replace(regions=tuple(regions)), states
 
 
 def from_request(request: Request, cell: int = 8, preview: Preview | None = None) -> dict[str, Any]:
@@ -166,12 +182,16 @@ def _percent(values: Values, field: str, label: str, most: int) -> float:
     return percent / 100
 
 
-def _entries(values: Values) -> list[Values]:
-    """The regions that take part: a hidden one is left out of the picture."""
+def _listed(values: Values) -> list[Values]:
     listed = values["canvas"].get("regions")
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         raise BadRequest("The canvas holds no list of regions: reload the page.", "regions")
-    return [entry for entry in listed if entry.get("visible", True) is not False]
+    return listed
+
+
+def _entries(values: Values) -> list[Values]:
+    """The regions that take part: a hidden one is left out of the picture."""
+    return [entry for entry in _listed(values) if entry.get("visible", True) is not False]
 
 
 def _bare(entry: Values) -> bool:
@@ -183,19 +203,31 @@ def _wordless(entry: Values) -> bool:
 
 
 def _region(entry: Values, request: Request, canvas: Values) -> Region:
-    name = str(entry.get("name") or "region")
+    """Raises BadRequest, which names the region, also for one that is half finished."""
+    return _named(entry, lambda: Region(**_fields(entry, request, canvas)))
+
+
+def _lent(entry: Values, request: Request, canvas: Values) -> tuple[Region, layoutfile.State]:
+    hidden = entry.get("visible", True) is False
+    return _named(entry, lambda: layoutfile.lend(_fields(entry, request, canvas), hidden))
+
+
+def _fields(entry: Values, request: Request, canvas: Values) -> dict[str, Any]:
     typed = str(entry.get("guidance", "")).strip()
+    mask = Mask.parse({"width": canvas.get("width"), "height": canvas.get("height"), "runs": entry.get("runs")})
+    return {"name": str(entry.get("name") or "region"), "prompt": entry.get("prompt", ""),
+            "negative_prompt": entry.get("negative_prompt", ""), "mask": rescaled(mask, request.width, request.height),
+            "guidance": form.number(typed) if typed else None, "weight": _or(form.number(entry.get("weight", "")), 1.0),
+            "feather": _or(form.number(entry.get("feather", "")), 0.0)}
+
+
+def _named(entry: Values, make: Callable[[], T]) -> T:
+    name = str(entry.get("name") or "region")[:40]
     try:
-        mask = Mask.parse({"width": canvas.get("width"), "height": canvas.get("height"), "runs": entry.get("runs")})
-        return Region(
-            name=name, prompt=entry.get("prompt", ""), negative_prompt=entry.get("negative_prompt", ""),
-            mask=rescaled(mask, request.width, request.height), guidance=form.number(typed) if typed else None,
-            weight=_or(form.number(entry.get("weight", "")), 1.0),
-            feather=_or(form.number(entry.get("feather", "")), 0.0))
+        return make()
     except BadRequest as error:
         line = str(error)
-        told = name[:40] in line
-        raise BadRequest(line if told else f"{name[:40]}: {line}", "regions") from None
+        raise BadRequest(line if name in line else f"{name}: {line}", "regions") from None
 
 
 def _or(value: Any, default: float) -> Any:

@@ -53,8 +53,16 @@ def state_of(job: Job, jobs: Jobs, behind: Sequence[str] = ()) -> State:
         "seconds": round(job.seconds, 2), "evaluations": job.steps[-1].evaluations if job.steps else 0,
         "error": str(job.error) if job.error else "",
         "seed": request.seed, "prompt": request.prompt, "line": settings_line(request),
-        "text": metadata.to_text(request),
+        "text": metadata.to_text(request), "found": found_in(job) if over else [],
     }
+
+
+def found_in(job: Job) -> list[list[list[Any]]]:
+    """For each picture [name, prompt, 0..1] of its regions: how surely the prompt's thing is there. Empty where
+    nobody can tell."""
+    regions = job.request.regions
+    return [[[regions[number - 1].name, regions[number - 1].prompt, round(score, 2)]
+             for number, score in scores.items() if 0 < number <= len(regions)] for scores in job.scores]
 
 
 def empty(examples: Sequence[str], message: str = "", title: str = "") -> State:

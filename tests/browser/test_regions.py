@@ -15,7 +15,6 @@ from PIL import Image
 from core import metadata
 from core.masks import Mask
 from core.models.catalogue import STORYBOOK
-from core.request import Request
 from tests.serving import THIRD_PARTY, Served
 
 pytestmark = [pytest.mark.browser, *(pytest.mark.filterwarnings(line) for line in THIRD_PARTY)]
@@ -291,21 +290,6 @@ def test_what_is_wrong_is_said_and_nothing_is_lost(visit: Any, fake: Served, tmp
         page.get_by_label("Layout or picture file").set_input_files(tmp_path / name)
         page.get_by_role("alert").filter(has_text=expected[name]).wait_for()
         assert layout(page) == before
-
-
-def test_a_layout_is_kept_as_one_file_and_opened_again(visit: Any, fake: Served, tmp_path: Path) -> None:
-    page = regions_tab(visit(fake))
-    paint_two(page)
-    before = masks(page)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save", exact=True).click()
-    download.value.save_as(tmp_path / "layout.json")
-    other = regions_tab(visit(fake))
-    other.get_by_label("Layout or picture file").set_input_files(tmp_path / "layout.json")
-    prompt_of(other, "region 2").wait_for()
-    assert masks(other) == before
-    request = Request(**{**json.loads((tmp_path / "layout.json").read_text()), "steps": 3})
-    assert [region.prompt for region in request.regions] == ["a red sofa", "a green house plant"]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

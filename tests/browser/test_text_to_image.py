@@ -110,6 +110,30 @@ def test_a_reload_in_mid_run_comes_back_to_it(visit: Any, fake: Served) -> None:
     picture(page, "Picture, finished").wait_for()
 
 
+def test_what_was_typed_since_the_last_run_survives_a_reload(visit: Any, fake: Served) -> None:
+    page = visit(fake)
+    generate(page, "a blue boat", 3)
+    picture(page, "Picture, finished").wait_for()
+    prompt(page).fill("a green hill, half a thought")
+    page.get_by_role("textbox", name="Negative prompt", exact=True).fill("people")
+    steps = page.get_by_role("spinbutton", name="Steps", exact=True)
+    steps.fill("9")
+    steps.blur()
+    page.get_by_role("combobox", name="Model").click()
+    page.get_by_role("option", name="other").click()
+    page.wait_for_function("document.querySelector('[aria-label=Width]')?.value !== '256'")
+    page.wait_for_timeout(300)
+    page.reload()
+    page.wait_for_function("document.querySelector('#prompt textarea')?.value")
+    assert prompt(page).input_value() == "a green hill, half a thought"
+    assert page.get_by_role("textbox", name="Negative prompt", exact=True).input_value() == "people"
+    assert steps.input_value() == "9"
+    assert page.get_by_role("combobox", name="Model").input_value() == "other"
+    page.get_by_role("button", name="More").click()
+    assert page.get_by_role("spinbutton", name="Width").input_value() == "512"
+    picture(page, "Picture, finished").wait_for()  # and the run is still on the stage
+
+
 def test_a_new_tab_begins_empty_and_can_fetch_the_last_run(visit: Any, fake: Served) -> None:
     page = visit(fake)
     generate(page, "a green boat", 3)

@@ -17,7 +17,11 @@ export function mount({ element, props, trigger, watch, upload, server }) {
   const view = new View(part.canvas, layout, masks);
   const tools = new Tools({ canvas: part.canvas, layout, view, masks, done: changed, chosen: paint });
   const beside = stage.follow(element, { layout, view, paintStack, maskOf: (region) => view.maskOf(region),
-    over: () => trigger("edit") }); // the line of status learns how long a run takes
+    over: () => trigger("edit"), // the line of status learns how long a run takes
+    found: (scores) => queueMicrotask(() => {
+      list.found = scores;
+      paint();
+    }) });
   alone.offer(element, server);
   let pause = 0;
 
@@ -43,6 +47,8 @@ export function mount({ element, props, trigger, watch, upload, server }) {
 
   function paint() {
     list.paint();
+    part.weak.hidden = !list.weak.length;
+    part.weak.textContent = `${list.weak.join(", ")}: weak. More bootstrapping or a larger mask may bring it out.`;
     view.later();
     part.undo.disabled = !layout.past.length;
     part.redo.disabled = !layout.future.length;
@@ -135,6 +141,7 @@ export function mount({ element, props, trigger, watch, upload, server }) {
     },
     text(id, key, text) {
       find(id)[key] = text;
+      if (list.found.size) paint(); // a score is that of the prompt it was given for
       view.later();
       tell();
     },

@@ -81,6 +81,7 @@ _TEMPLATE = f"""
   <p class="line" data-line="SCOPE:regions" role="status"></p>
   <p class="list-title" data-part="listed">Top-most first: it covers those below</p>
   <ol class="region-list" data-part="list"></ol>
+  <p class="line" data-part="weak" role="status" hidden></p>
   <div class="region rest">
     <span class="region-swatch rest-swatch" aria-hidden="true"></span>
     <span class="rest-name" title="What nobody painted">Rest</span>

@@ -9,12 +9,15 @@ const ICONS = {
 };
 const NUMBERS = [["guidance", "Guidance", "the run's"], ["weight", "Weight", "1"], ["feather", "Feather, px", "0"]];
 
+const SURE = 0.5; // what is less is called weak: of such regions more than half do not show their thing
+
 export class List {
   // on: what happens when (select, edit, text, rename, color, visible, solo, remove, duplicate, mirror, clear, order)
   constructor(box, layout, on) {
     Object.assign(this, { box, layout, on });
     this.rows = new Map(); // id -> parts
     this.open = new Set(); // ids whose settings are unfolded
+    this.found = new Map(); // [name, prompt] as JSON -> 0..1, of the picture on the stage
   }
 
   paint() {
@@ -32,6 +35,7 @@ export class List {
       box.replaceChildren(...wanted);
       if (focused?.isConnected) focused.focus({ preventScroll: true });
     }
+    this.weak = [];
     layout.regions.forEach((region, k) => this.fill(region, k));
   }
 
@@ -64,7 +68,9 @@ export class List {
     const actions = make("span", "region-actions");
     actions.append(part.up, part.down, part.eye, part.trash, part.more);
     part.detail = this.buildDetail(id, part);
-    row.append(part.swatch, part.name, part.prompt, actions, part.detail);
+    part.score = make("span", "region-score");
+    part.score.hidden = true;
+    row.append(part.swatch, part.name, part.prompt, part.score, actions, part.detail);
     row.addEventListener("focusin", () => this.on.select(id));
     row.addEventListener("pointerdown", () => this.on.select(id));
     part.name.addEventListener("change", () => this.on.rename(id, part.name.value));
@@ -138,11 +144,25 @@ export class List {
     draw(part.eye, region.visible ? "eye" : "closed");
     part.up.disabled = number === layout.regions.length - 1;
     part.down.disabled = number === 0;
+    this.score(region, part);
     const open = this.open.has(region.id);
     part.more.setAttribute("aria-expanded", String(open));
     part.detail.hidden = !open;
     grow(part.prompt);
     if (open) grow(part.negative_prompt);
+  }
+
+  // How surely its thing is in the picture on the stage; nothing where nobody can tell, or the prompt is another now.
+  score(region, part) {
+    const score = this.found.get(JSON.stringify([region.name, region.prompt]));
+    part.score.hidden = score === undefined;
+    part.row.classList.toggle("scored", score !== undefined);
+    if (score === undefined) return;
+    const weak = score < SURE;
+    part.score.textContent = `${weak ? "weak" : "found"} ${score.toFixed(1)}`;
+    part.score.dataset.kind = weak ? "weak" : "found";
+    if (weak) this.weak.push(region.name);
+    part.score.title = `How sure the scorer is that it is there: ${score.toFixed(2)} of 1`;
   }
 }
 

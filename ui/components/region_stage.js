@@ -1,8 +1,8 @@
 // The canvas and the stage know of each other: the picture that grows there lies beneath the paint here,
 // and the paint can lie over the picture there.
 
-// over(): a run has come to its end.
-export function follow(element, { layout, view, paintStack, maskOf, over }) {
+// over(): a run has come to its end. found(Map): how surely each region's thing is in the picture there.
+export function follow(element, { layout, view, paintStack, maskOf, over, found }) {
   const stage = element.closest(".regions-bench")?.querySelector(".mat");
   if (!stage) return { repaint() {}, over: false };
   const sheet = document.createElement("canvas");
@@ -52,5 +52,18 @@ export function follow(element, { layout, view, paintStack, maskOf, over }) {
   }).observe(frame, { attributes: true, attributeFilter: ["data-state"] });
   new MutationObserver(look).observe(stage.querySelector(".mat-picture"), { childList: true, subtree: true });
   look();
+
+  let told = "";
+  function score() {
+    const thumbs = [...stage.querySelectorAll(".thumb")];
+    const picture = Math.max(thumbs.findIndex((thumb) => thumb.getAttribute("aria-pressed") === "true"), 0);
+    const next = JSON.stringify(JSON.parse(frame.dataset.found || "[]")[picture] || []);
+    if (next === told) return;
+    told = next;
+    found(new Map(JSON.parse(next).map(([name, prompt, sure]) => [JSON.stringify([name, prompt]), sure])));
+  }
+  new MutationObserver(score).observe(frame, { attributes: true, attributeFilter: ["data-found", "aria-pressed"],
+    subtree: true });
+  score();
   return self;
 }

@@ -49,6 +49,7 @@ export function mount({ element, props, trigger, watch }) {
     if (!fresh && next.version < state.version) return;
     state = next;
     part.stage.dataset.job = state.job;
+    part.stage.dataset.found = JSON.stringify(state.found || []); // for the list of regions
     if (fresh) begin();
     remember();
     clearTimeout(silence);

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.blocks import Block
 from gradio.utils import get_upload_folder
 
 from core import layoutfile, metadata
@@ -18,7 +17,6 @@ from core.layout import layout_of
 from core.request import MAX_SIDE, Request
 from core.samplers import SAMPLERS
 from ui import composition, form
-from ui.components.bar import bar_state
 from ui.components.base import file_url
 from ui.components.cells import Cells, shares
 from ui.components.download import Download
@@ -26,11 +24,10 @@ from ui.components.keep import Keep
 from ui.components.notes import Notes, lines
 from ui.components.number import NumberField
 from ui.components.region_canvas import RegionCanvas
-from ui.components.seed import SeedField
 from ui.components.stage import Stage
-from ui.stream import Desk, empty
+from ui.runform import QUICK, RunForm, drawn, unfolded
+from ui.stream import empty
 from ui.studio import Studio
-from ui.tabs.text_to_image import LOST, QUICK, WATCH, page_of
 
 SCOPE = "regions"
 TITLE = "Paint where things go, say what they are, press Generate."
@@ -47,12 +44,11 @@ PNG = b"\x89PNG\r\n\x1a\n"
 MAX_FILE = 40_000_000  # bytes of a file that is opened
 
 
-class Regions:
+class Regions(RunForm):
     """Builds the tab inside the current gr.Tab and wires it. bar, model: the header's components."""
 
     def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown):
-        self.studio, self.bar, self.model = studio, bar, model
-        self.desk = Desk(studio.jobs)
+        super().__init__(studio, bar, model)
         info = studio.info(studio.model)
         self.cell = info.multiple if info else 8
         first = Request(model=studio.model)
@@ -65,7 +61,7 @@ class Regions:
                 self.canvas = RegionCanvas({**self.start["canvas"], "fresh": True}, scope=SCOPE,
                                            presets=list(studio.layouts), server_functions=estimates(studio.jobs))
             with gr.Column(elem_classes=["regions-stage"]):
-                self.stage = Stage(self._empty(), scope=SCOPE)
+                self.stage = Stage(self.empty_stage(studio.model), scope=SCOPE)
                 self._run()
             with gr.Column(elem_classes=["regions-beside"]):
                 self._beside()
@@ -96,13 +92,11 @@ class Regions:
             with gr.Row(elem_classes=["pair three"]):
                 self.width = NumberField("Width", start["width"], low=64, high=4096, step=8)
                 self.height = NumberField("Height", start["height"], low=64, high=4096, step=8)
-            for field in ("width", "height"):
-                self.notes.place(field)
+            self._lines("width", "height")
             with gr.Row(elem_classes=["pair three"]):
                 self.panorama = gr.Dropdown(composition.PANORAMAS, value="off", label="Panorama")
                 self.stride = NumberField("Stride, px", start["stride"], low=8, high=512, step=8)
-            for field in ("panorama", "stride"):
-                self.notes.place(field)
+            self._lines("panorama", "stride")
             self.wrap = gr.Checkbox(False, label="The right edge goes on at the left one (360 degrees)")
 
     def _run(self) -> None:
@@ -114,22 +108,15 @@ class Regions:
         with gr.Row(elem_classes=["pair"]):
             self.sampler = gr.Dropdown(list(SAMPLERS), value=start["sampler"], label="Sampler", min_width=100)
             self.steps = NumberField("Steps", start["steps"], low=1, high=100, slider=True)
-        for field in ("sampler", "steps"):
-            self.notes.place(field)
+        self._lines("sampler", "steps")
         with gr.Accordion("More", open=False, elem_classes=["more"]) as self.more:
-            self.guidance = NumberField("Guidance", start["guidance"], low=1, high=30, step=0.5, slider=True)
-            self.notes.place("guidance")
-            self.seed = SeedField()
-            self.notes.place("seed")
+            self._guidance(start)
+            self._seed()
             with gr.Row(elem_classes=["pair three"]):
-                self.schedule = gr.Dropdown(form.schedules(start["sampler"]), value=start["schedule"],
-                                            label="Schedule")
+                self._schedule(start)
                 self.batch = NumberField("Pictures", start["batch"], low=1, high=16)
-            with gr.Row(elem_classes=["pair"]):
-                self.preview = gr.Dropdown(form.PREVIEWS, value=start["preview"], label="Preview")
-                self.precision = gr.Dropdown(form.PRECISIONS, value=start["precision"], label="Precision")
-            for field in ("schedule", "batch", "preview", "precision"):
-                self.notes.place(field)
+            self._machine(start)
+            self._lines("schedule", "batch", "preview", "precision")
             self.crop = NumberField("Crops after, % of the steps", start["crop_after"], low=0, high=100, step=5,
                                     slider=True)
             self.notes.place("crop_after")
@@ -137,48 +124,39 @@ class Regions:
     # -- what happens when
 
     def _wire(self) -> None:
-        inputs: set[Block] = set(self.fields.values())
-        lines_of = [self.notes, self.cells, self.keep]
+        inputs, remembered = self.inputs, self.remembering()
         filled = list(self.fields.values())
-        review: dict[str, Any] = {"fn": self.review, "inputs": inputs, "outputs": lines_of, **QUICK}
-        follow: dict[str, Any] = {"fn": self.follow, "inputs": [self.model], "outputs": [self.stage, self.bar], **WATCH}
-        for field in (self.negative, self.sampler, self.schedule, self.steps, self.guidance, self.seed, self.batch,
-                      self.preview, self.precision, self.bootstrap, self.masks, self.crop, self.join, self.panorama,
-                      self.stride, self.wrap):
+        review: dict[str, Any] = {"fn": self.review, "inputs": inputs, "outputs": [self.notes, self.cells], **QUICK}
+        follow = self._wire_stage()
+        for name in self.kept_names:
+            field = self.fields[name]
             field.input(trigger_mode="always_last", **review)
+            field.input(trigger_mode="multiple", **remembered)
+        self.negative.change(trigger_mode="multiple", **self.remembering(anyhow=False))  # a paste is no input to gradio
         self.canvas.edit(trigger_mode="always_last", **review)
-        self.sampler.input(lambda sampler, schedule: gr.Dropdown(
-            choices=form.schedules(sampler),
-            value=schedule if schedule in [v for _, v in form.schedules(sampler)] else "Automatic"),
-            [self.sampler, self.schedule], [self.schedule], **QUICK)
         for side in (self.width, self.height):
             side.input(None, [self.width, self.height, self.canvas], [self.canvas], show_progress="hidden",
                        api_visibility="private", js=RESIZE)
-        self.canvas.sized(self.take_size, None, [self.width, self.height], **QUICK)
-        self.model.input(self.change_model, inputs, [self.canvas, self.width, self.height], **QUICK)
+        self.canvas.sized(self.take_size, None, [self.width, self.height], **QUICK).then(**remembered)
+        self.model.input(self.change_model, inputs, [self.canvas, self.width, self.height], **QUICK).then(**remembered)
         self.generate.click(self.submit, inputs, [self.notes, self.seed, self.more, self.wide, self.meet],
-                            trigger_mode="multiple", **QUICK).then(**follow)
+                            trigger_mode="multiple", **QUICK).then(**remembered).then(**follow)
         for event in (self.canvas.preset, self.stage.example):
-            event(self.take_preset, inputs, [*filled, self.notes], **QUICK)
-        self.canvas.opened(self.open_file, inputs, [*filled, self.notes], **QUICK)
+            event(self.take_preset, inputs, [*filled, self.notes], **QUICK).then(**remembered)
+        self.canvas.opened(self.open_file, inputs, [*filled, self.notes], **QUICK).then(**remembered)
         self.canvas.saved(self.save, inputs, [self.download, self.notes], **QUICK)
-        for event in (self.stage.attach, self.stage.restore):
-            event(self.attach, None, None, **QUICK).then(**follow)
-        self.stage.stop(self.stop, None, None, trigger_mode="multiple", **QUICK)
-        self.stage.reuse(self.reuse, None, [self.seed], **QUICK)
-        settings = [component for name, component in self.fields.items() if name not in NOT_KEPT]
-        self.keep.recall(self.recall, inputs, settings, **QUICK)
+        self.keep.recall(self.recall, inputs, [self.fields[name] for name in self.kept_names], **QUICK)
 
-    def _values(self, data: dict[Any, Any]) -> dict[str, Any]:
-        return {name: data[component] for name, component in self.fields.items()}
+    @property
+    def kept_names(self) -> list[str]:
+        return [name for name in self.fields if name not in NOT_KEPT]
 
     def _fill(self, values: dict[str, Any]) -> list[Any]:
         return [values[name] for name in self.fields]
 
-    def review(self, data: dict[Any, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """The lines beside the fields, the cells if they are looked at, and what the browser is to keep."""
-        values = self._values(data)
-        kept = {name: value for name, value in values.items() if name not in NOT_KEPT}
+    def review(self, data: dict[Any, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The lines beside the fields, and the cells if they are looked at."""
+        values = self.values(data)
         cells: dict[str, Any] = {}
         hints = composition.hints(values)
         try:
@@ -192,13 +170,13 @@ class Regions:
             hints["regions"] = " ".join(unfinished)
             if values["canvas"].get("view") == "cells" and layout:
                 cells = shares(layout, composition.colours_of(values["canvas"], request))
-            return lines(told, None, hints), cells, kept
+            return lines(told, None, hints), cells
         except LoomError as error:
-            return lines((), error, hints), cells, kept
+            return lines((), error, hints), cells
 
     def submit(self, data: dict[Any, Any], request: gr.Request) -> tuple[Any, ...]:
         """Queue what the form asks for: the lines beside the fields, the seed drawn, and what must be unfolded."""
-        values = self._values(data)
+        values = self.values(data)
         hints = composition.hints(values)
         try:
             preview, wanted = form.to_preview(values), composition.to_request(values)
@@ -209,36 +187,11 @@ class Regions:
             info = self.studio.catalogue.get(wanted.model)
             told = composition.notes_of(notes, wanted, layout_of(wanted, info.multiple) if wanted.regions else None)
             hints["status"] = composition.status(wanted, info, self.studio.pace(wanted))
-            job = self.studio.jobs.submit(wanted, preview, owner=page_of(request))
+            self.queue(wanted, preview, request)
         except LoomError as error:
-            folded = [gr.Accordion(open=True) if error.field in names else gr.skip()
-                      for names in (MORE, PANORAMA, ("bootstrap", "masks"))]
+            folded = [unfolded(error.field, names) for names in (MORE, PANORAMA, ("bootstrap", "masks"))]
             return lines((), error, hints), values["seed"], *folded
-        self.desk.add(page_of(request), job)
-        seed = {"random": values["seed"]["random"], "seed": str(wanted.seed)}
-        return lines(told, None, hints), seed, gr.skip(), gr.skip(), gr.skip()
-
-    async def follow(self, model: str, request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
-        """What this page's runs show, until all are over."""
-        page = page_of(request)
-        if self.desk.lost(page):
-            yield self._empty(LOST), bar_state(self.studio, model)
-        state = None
-        async for state in self.desk.follow(page):
-            yield state, bar_state(self.studio, model)
-        if state:  # the run is over, and with it its place in the queue
-            yield state, bar_state(self.studio, model)
-
-    def attach(self, event: gr.EventData, request: gr.Request) -> None:
-        """Let the page follow runs it remembers."""
-        jobs = event._data.get("jobs") if isinstance(event._data, dict) else None
-        self.desk.attach(page_of(request), jobs if isinstance(jobs, list) else [])
-
-    def stop(self, event: gr.EventData) -> None:
-        self.studio.jobs.stop(str(event._data.get("job", "")))
-
-    def reuse(self, event: gr.EventData) -> dict[str, Any]:
-        return {"random": False, "seed": str(event._data.get("seed", ""))}
+        return lines(told, None, hints), drawn(values, wanted), gr.skip(), gr.skip(), gr.skip()
 
     def take_size(self, event: gr.EventData) -> tuple[str, str]:
         """The size that an undone step brought back."""
@@ -246,7 +199,7 @@ class Regions:
 
     def change_model(self, data: dict[Any, Any]) -> tuple[Any, ...]:
         """The canvas at the size another model is at home at."""
-        values = self._values(data)
+        values = self.values(data)
         info = self.studio.info(values["model"])
         if not info:
             return composition.untouched(values["canvas"]), values["width"], values["height"]
@@ -255,7 +208,7 @@ class Regions:
 
     def take_preset(self, data: dict[Any, Any], event: gr.EventData) -> list[Any]:
         """A layout to start from; what stood there comes back with undo."""
-        values = self._values(data)
+        values = self.values(data)
         found = event._data if isinstance(event._data, dict) else {}
         layout = self.studio.layouts.get(str(found.get("name") or found.get("prompt")))
         if layout is None:
@@ -266,15 +219,15 @@ class Regions:
 
     def open_file(self, data: dict[Any, Any], event: gr.EventData) -> list[Any]:
         """A layout file, or a picture that was made here: its regions come back."""
-        values = self._values(data)
+        values = self.values(data)
         found = event._data if isinstance(event._data, dict) else {}
         info = self.studio.info(values["model"])
         cell = info.multiple if info else self.cell
         try:
             path, name = uploaded(found.get("path")), str(found.get("name") or "file")[:80]
             if path.read_bytes()[:8] != PNG:
-                current = composition.settings_only(values)
-                return self._take(values, Request(**{**current, **layoutfile.read(path)}), cell)
+                fields, states = layoutfile.sketch(path)
+                return self._take(values, Request(**{**composition.settings_only(values), **fields}), cell, states)
             request = metadata.read_png(path)
             if not request.regions:
                 raise BadRequest(f"{name} was made without regions.", "regions")
@@ -286,32 +239,30 @@ class Regions:
         return self._take({**values, **form.from_request(request), "model": values["model"], "seed": seed,
                            "preview": values["preview"], "batch": values["batch"]}, request, cell)
 
-    def _take(self, values: dict[str, Any], request: Request, cell: int) -> list[Any]:
+    def _take(self, values: dict[str, Any], request: Request, cell: int,
+              states: Sequence[layoutfile.State] = ()) -> list[Any]:
         """The form with a layout in it; everything that is no part of a layout stays."""
-        values = {**values, "canvas": composition.canvas_of(request, cell), "width": str(request.width),
+        values = {**values, "canvas": composition.canvas_of(request, cell, states), "width": str(request.width),
                   "height": str(request.height), "negative_prompt": request.negative_prompt,
                   **composition.settings_of(request)}
         return [*self._fill(values), lines()]
 
     def save(self, data: dict[Any, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The layout as one file."""
-        values = self._values(data)
+        """The layout as one file, also while it is half finished."""
+        values = self.values(data)
         try:
-            request = composition.to_request(values)
+            request, states = composition.to_sketch(values)
         except LoomError as error:
             return {}, lines((), error, composition.hints(values))
-        text = json.dumps(layoutfile.to_dict(request), ensure_ascii=False, indent=1)
+        text = json.dumps(layoutfile.to_dict(request, states), ensure_ascii=False, indent=1)
         return {"name": "layout.json", "text": text}, self.review(data)[0]
 
     def recall(self, data: dict[Any, Any], event: gr.EventData) -> list[Any]:
         """The form as this browser left it; the canvas keeps itself."""
-        values = {name: value for name, value in self._values(data).items() if name not in NOT_KEPT}
-        kept = event._data
-        if isinstance(kept, dict) and set(kept) == set(values):
-            values |= kept
-        return list(values.values())
+        values = {**self.values(data), **self.recalled(event)}
+        return [values[name] for name in self.kept_names]
 
-    def _empty(self, message: str = "") -> dict[str, Any]:
+    def empty_stage(self, model: str, message: str = "") -> dict[str, Any]:
         return empty(list(self.studio.layouts), message, TITLE)
 
 

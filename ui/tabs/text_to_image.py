@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.blocks import Block
 
 from core.errors import LoomError
 from core.models.catalogue import ModelInfo
@@ -19,36 +17,33 @@ from core.storybook import vocabulary
 from ui import form
 from ui.components.bar import bar_state
 from ui.components.base import file_url
+from ui.components.keep import Keep
 from ui.components.notes import Notes, lines
 from ui.components.number import NumberField
-from ui.components.seed import SeedField
 from ui.components.stage import Stage
 from ui.components.words import Words, append, kinds
-from ui.stream import Desk, empty
+from ui.runform import QUICK, RunForm, drawn, unfolded
+from ui.stream import empty
 from ui.studio import Studio
 
 SCOPE = "txt2img"
-QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-WATCH: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private",
-                         "trigger_mode": "multiple"}
-LOST = "The studio was started anew since the last run. Its pictures are in the outputs folder."
 OTHER_EXAMPLES = ["a lighthouse on a cliff at sunset", "a bowl of lemons on a wooden table, morning light",
                   "an old tram in a narrow street, rain"]
 
 
-class TextToImage:
+class TextToImage(RunForm):
     """Builds the tab inside the current gr.Tab and wires it. bar, model: the header's components."""
 
     def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown):
-        self.studio, self.bar, self.model = studio, bar, model
-        self.desk = Desk(studio.jobs)
+        super().__init__(studio, bar, model)
         self.start = form.from_request(self._first_request())
         self.notes = Notes(SCOPE, lines(hints=form.hints(self.start)))
+        self.keep = Keep(store="latent-loom.txt2img")
         with gr.Column(elem_classes=["workbench"]):
             with gr.Column(elem_classes=["bench-prompt"]):
                 self._prompt()
             with gr.Column(elem_classes=["bench-stage"]):
-                self.stage = Stage(empty(examples(studio.info(studio.model))))
+                self.stage = Stage(self.empty_stage(studio.model))
             with gr.Column(elem_classes=["bench-settings"]):
                 self._settings()
         self.fields = {"prompt": self.prompt, "negative_prompt": self.negative, "style": self.style, "model": model,
@@ -90,57 +85,47 @@ class TextToImage:
             self.card = gr.Markdown(card, elem_classes=["card"])
 
     def _more(self, start: dict[str, Any]) -> None:
-        self.guidance = NumberField("Guidance", start["guidance"], low=1, high=30, step=0.5, slider=True)
-        self.notes.place("guidance")
-        self.schedule = gr.Dropdown(form.schedules(start["sampler"]), value=start["schedule"], label="Schedule")
+        self._guidance(start)
+        self._schedule(start)
         self.notes.place("schedule")
-        self.seed = SeedField()
-        self.notes.place("seed")
+        self._seed()
         with gr.Row(elem_classes=["pair three"]):
             self.width = NumberField("Width", start["width"], low=64, high=4096, step=8)
             self.height = NumberField("Height", start["height"], low=64, high=4096, step=8)
             self.batch = NumberField("Pictures", start["batch"], low=1, high=16)
-        for field in ("width", "height", "batch"):
-            self.notes.place(field)
-        with gr.Row(elem_classes=["pair"]):
-            self.preview = gr.Dropdown(form.PREVIEWS, value=start["preview"], label="Preview")
-            self.precision = gr.Dropdown(form.PRECISIONS, value=start["precision"], label="Precision")
-        for field in ("preview", "precision"):
-            self.notes.place(field)
+        self._lines("width", "height", "batch")
+        self._machine(start)
+        self._lines("preview", "precision")
 
     # -- what happens when
 
     def _wire(self) -> None:
-        inputs: set[Block] = set(self.fields.values())
+        inputs, remembered = self.inputs, self.remembering()
         marks = [self.notes, self.seed, self.more]
-        follow: dict[str, Any] = {"fn": self.follow, "inputs": [self.model], "outputs": [self.stage, self.bar], **WATCH}
+        follow = self._wire_stage()
         for text in (self.prompt, self.negative):  # a paste is a change to gradio, but no input
             text.change(self.review, inputs, [self.notes], trigger_mode="always_last", **QUICK)
-        for field in (self.sampler, self.schedule, self.style, self.steps, self.guidance,
-                      self.seed, self.batch, self.width, self.height, self.preview, self.precision):
+            text.change(trigger_mode="multiple", **self.remembering(anyhow=False))
+        for field in (self.sampler, self.schedule, self.style, self.steps, self.guidance, self.seed, self.batch,
+                      self.width, self.height, self.size, self.preview, self.precision):
             field.input(self.review, inputs, [self.notes], trigger_mode="always_last", **QUICK)
-        self.sampler.input(self.offer_schedules, [self.sampler, self.schedule], [self.schedule], **QUICK)
+            field.input(trigger_mode="multiple", **remembered)
         self.size.input(None, [self.size, self.width, self.height], [self.width, self.height], show_progress="hidden",
                         api_visibility="private",
-                        js=f"(s, w, h) => s === '{form.CUSTOM}' ? [w, h] : s.split('x')")
-        self.size.input(self.review, inputs, [self.notes], trigger_mode="always_last", **QUICK)
+                        js=f"(s, w, h) => s === '{form.CUSTOM}' ? [w, h] : s.split('x')").then(**remembered)
         for side in (self.width, self.height):
             side.input(None, [self.width, self.height], [self.size], show_progress="hidden", api_visibility="private",
                        js=f"(w, h) => {_offered_sizes_js(self.studio)}.includes(`${{w}}x${{h}}`) ? `${{w}}x${{h}}` "
                           f": '{form.CUSTOM}'")
-        self.model.input(self.change_model, inputs, [self.size, self.width, self.height, self.style, self.words,
-                                                     self.about, self.card, self.notes, self.bar], **QUICK)
-        self.generate.click(self.submit, inputs, marks, trigger_mode="multiple", **QUICK).then(**follow)
+        of_model = [self.size, self.style, self.words, self.about, self.card, self.notes, self.bar]
+        self.model.input(self.change_model, inputs, [self.width, self.height, *of_model], **QUICK).then(**remembered)
+        self.generate.click(self.submit, inputs, marks, trigger_mode="multiple", **QUICK).then(**remembered).then(
+            **follow)
         self.stage.example(self.take_example, None, [self.prompt], **QUICK).then(
             self.submit, inputs, marks, **QUICK).then(**follow)
-        self.stage.attach(self.attach, None, None, **QUICK).then(**follow)
-        self.stage.restore(self.restore, inputs, list(self.fields.values()), **QUICK).then(**follow)
-        self.stage.stop(self.stop, None, None, trigger_mode="multiple", **QUICK)
-        self.stage.reuse(self.reuse, None, [self.seed], **QUICK)
         self.words.pick(self.pick, [self.prompt], [self.prompt], **QUICK)
-
-    def _values(self, data: dict[Any, Any]) -> dict[str, Any]:
-        return {name: data[component] for name, component in self.fields.items()}
+        self.keep.recall(self.recall, inputs, [*self.fields.values(), *(c for c in of_model if c is not self.style)],
+                         **QUICK)
 
     def _style(self, values: dict[str, Any]) -> Any:
         name = values["style"]
@@ -148,7 +133,9 @@ class TextToImage:
 
     def review(self, data: dict[Any, Any]) -> dict[str, Any]:
         """The lines beside the fields, for the form as it stands."""
-        values = self._values(data)
+        return self._review(self.values(data))
+
+    def _review(self, values: dict[str, Any]) -> dict[str, Any]:
         style, error, notes = None, None, []
         try:
             style = self._style(values)
@@ -161,81 +148,62 @@ class TextToImage:
 
     def submit(self, data: dict[Any, Any], request: gr.Request) -> tuple[Any, Any, Any]:
         """Queue what the form asks for: the lines beside the fields, the seed drawn, and More, open if need be."""
-        values = self._values(data)
-        style, folded = None, gr.skip()
+        values = self.values(data)
+        style = None
         try:
             style = self._style(values)
             preview, wanted = form.to_preview(values), form.to_request(values, style)
             notes = self.studio.check(wanted)
-            job = self.studio.jobs.submit(wanted, preview, owner=page_of(request))
+            self.queue(wanted, preview, request)
         except LoomError as error:
-            if error.field in form.MORE:
-                folded = gr.Accordion(open=True)
-            return lines((), error, form.hints(values, style)), values["seed"], folded
-        self.desk.add(page_of(request), job)
-        seed = {"random": values["seed"]["random"], "seed": str(wanted.seed)}
-        return lines(notes, None, form.hints(values, style)), seed, folded
+            return lines((), error, form.hints(values, style)), values["seed"], unfolded(error.field, form.MORE)
+        return lines(notes, None, form.hints(values, style)), drawn(values, wanted), gr.skip()
 
-    async def follow(self, model: str, request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
-        """What this page's runs show, until all are over."""
-        page = page_of(request)
-        if self.desk.lost(page):
-            yield empty(examples(self.studio.info(model)), LOST), bar_state(self.studio, model)
-        state = None
-        async for state in self.desk.follow(page):
-            yield state, bar_state(self.studio, model)
-        if state:  # the run is over, and with it its place in the queue
-            yield state, bar_state(self.studio, model)
+    def empty_stage(self, model: str, message: str = "") -> dict[str, Any]:
+        return empty(examples(self.studio.info(model)), message)
 
-    def attach(self, event: gr.EventData, request: gr.Request) -> None:
-        """Let the page follow runs it remembers."""
-        self.desk.attach(page_of(request), _jobs(event))
-
-    def restore(self, data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> list[Any]:
-        """The same after a reload, which emptied the form: it gets the settings of the last of these runs."""
-        values = self._values(data)
-        last = self.desk.attach(page_of(request), _jobs(event))
-        if last and last.request.model == values["model"]:
-            seed = {"random": True, "seed": str(last.request.seed)}
-            values |= {**form.from_request(last.request, last.preview), "seed": seed}
-        return [values[name] for name in self.fields]
-
-    def stop(self, event: gr.EventData) -> None:
-        self.studio.jobs.stop(str(event._data.get("job", "")))
+    def recall(self, data: dict[Any, Any], event: gr.EventData) -> list[Any]:
+        """The form as this browser left it, with the model that was chosen, if it is still here."""
+        values = self.values(data)
+        kept = self.recalled(event)
+        if kept.get("model") not in self.studio.catalogue.names():
+            kept = {**kept, "model": values["model"]} if kept else {}
+        values |= kept
+        values["style"] = self._style_there(values)
+        about = self._of_model(values)
+        fields = {**values, "style": about.pop("style")}
+        return [*(fields[name] for name in self.fields), *about.values(), self._review(values),
+                bar_state(self.studio, values["model"])]
 
     def take_example(self, event: gr.EventData) -> str:
         return str(event._data.get("prompt", ""))
 
-    def reuse(self, event: gr.EventData) -> dict[str, Any]:
-        return {"random": False, "seed": str(event._data.get("seed", ""))}
-
     def pick(self, prompt: str, event: gr.EventData) -> str:
         return append(prompt or "", str(event._data.get("word", "")))
 
-    def offer_schedules(self, sampler: str, schedule: str) -> Any:
-        """The schedules of a sampler; one it does not accept gives way to Automatic, in sight."""
-        choices = form.schedules(sampler)
-        kept = schedule if schedule in [value for _, value in choices] else "Automatic"
-        return gr.Dropdown(choices=choices, value=kept)
-
     def change_model(self, data: dict[Any, Any]) -> tuple[Any, ...]:
         """The form for another model: its sizes, its styles, its words."""
-        values = self._values(data)
-        model, notes = values["model"], {}
-        info = self.studio.info(model)
-        if info:
-            width, height = str(info.width), str(info.height)
-        else:
-            width, height = values["width"], values["height"]
-        data = {**data, self.width: width, self.height: height}
-        names = self._styles(model)
-        style = values["style"] if values["style"] in names else form.NO_STYLE
-        notes = self.review({**data, self.style: style})
-        size = form.size_name(width, height) if info else form.CUSTOM
-        card, words = model_card(info), kinds() if info and info.is_storybook else {}
-        return (gr.Dropdown(choices=form.sizes(info), value=size), width, height,
-                gr.Dropdown(choices=names, value=style), words, gr.Accordion(visible=bool(card)),
-                card, notes, bar_state(self.studio, model))
+        values = self.values(data)
+        if info := self.studio.info(values["model"]):
+            values |= {"width": str(info.width), "height": str(info.height)}
+        values["style"] = self._style_there(values)
+        return (values["width"], values["height"], *self._of_model(values).values(), self._review(values),
+                bar_state(self.studio, values["model"]))
+
+    def _of_model(self, values: dict[str, Any]) -> dict[str, Any]:
+        """What hangs on the model: the sizes and styles that are offered, its words and its card."""
+        info = self.studio.info(values["model"])
+        size = form.size_name(values["width"], values["height"])
+        if size not in [name for _, name in form.sizes(info)]:
+            size = form.CUSTOM
+        card = model_card(info)
+        return {"size": gr.Dropdown(choices=form.sizes(info), value=size),
+                "style": gr.Dropdown(choices=self._styles(values["model"]), value=values["style"]),
+                "words": kinds() if info and info.is_storybook else {}, "about": gr.Accordion(visible=bool(card)),
+                "card": card}
+
+    def _style_there(self, values: dict[str, Any]) -> str:
+        return values["style"] if values["style"] in self._styles(values["model"]) else form.NO_STYLE
 
     def _styles(self, model: str) -> list[str]:
         return [form.NO_STYLE, *(style.name for style in self.studio.styles_for(model))]
@@ -244,16 +212,6 @@ class TextToImage:
         info = self.studio.info(self.studio.model)
         start = Request(model=self.studio.model)
         return start.replace(width=info.width, height=info.height) if info else start
-
-
-def _jobs(event: gr.EventData) -> list[Any]:
-    jobs = event._data.get("jobs") if isinstance(event._data, dict) else None
-    return jobs if isinstance(jobs, list) else []
-
-
-def page_of(request: gr.Request) -> str:
-    """The name of an open page: gradio's session."""
-    return str(request.session_hash or "")
 
 
 def examples(info: ModelInfo | None) -> list[str]:

@@ -1,0 +1,169 @@
+"""What the forms that start runs have in common: their stage, their memory in the browser, a few fields."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from core.jobs import Job
+from core.request import Preview, Request
+from ui import form
+from ui.components.bar import bar_state
+from ui.components.keep import Keep
+from ui.components.notes import Notes
+from ui.components.number import NumberField
+from ui.components.seed import SeedField
+from ui.components.stage import Stage
+from ui.stream import Desk
+from ui.studio import Studio
+
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+WATCH: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private",
+                         "trigger_mode": "multiple"}
+LOST = "The studio was started anew since the last run. Its pictures are in the outputs folder."
+# Into the browser's memory without asking the server. A page that opens changes its texts too, to nothing: that is no
+# reason to forget what was typed before.
+REMEMBER = """(kept, ...values) => {
+  const held = Object.fromEntries(NAMES.map((name, k) => [name, values[k]]));
+  const typed = ["prompt", "negative_prompt"].some((name) => held[name]);
+  return typed || ANYHOW || Object.keys(kept || {}).length ? held : kept;
+}"""
+
+
+class RunForm:
+    """The base of a tab that builds itself inside the current gr.Tab. fields: name -> component, what a run hangs on.
+
+    A subclass makes `notes`, `stage`, `keep`, `fields` and its own fields, and says what its empty stage shows.
+    """
+
+    notes: Notes
+    stage: Stage
+    keep: Keep
+    fields: dict[str, Any]
+    sampler: gr.Dropdown
+    schedule: gr.Dropdown
+    guidance: NumberField
+    seed: SeedField
+    preview: gr.Dropdown
+    precision: gr.Dropdown
+
+    def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown):
+        self.studio, self.bar, self.model = studio, bar, model
+        self.desk = Desk(studio.jobs)
+
+    def empty_stage(self, model: str, message: str = "") -> dict[str, Any]:
+        """The stage before the first run. message: why it is empty, if that needs saying."""
+        raise NotImplementedError
+
+    # -- fields
+
+    def _guidance(self, start: dict[str, Any]) -> None:
+        self.guidance = NumberField("Guidance", start["guidance"], low=1, high=30, step=0.5, slider=True)
+        self.notes.place("guidance")
+
+    def _seed(self) -> None:
+        self.seed = SeedField()
+        self.notes.place("seed")
+
+    def _schedule(self, start: dict[str, Any]) -> None:
+        self.schedule = gr.Dropdown(form.schedules(start["sampler"]), value=start["schedule"], label="Schedule")
+
+    def _machine(self, start: dict[str, Any]) -> None:
+        with gr.Row(elem_classes=["pair"]):
+            self.preview = gr.Dropdown(form.PREVIEWS, value=start["preview"], label="Preview")
+            self.precision = gr.Dropdown(form.PRECISIONS, value=start["precision"], label="Precision")
+
+    def _lines(self, *names: str) -> None:
+        for name in names:
+            self.notes.place(name)
+
+    # -- what happens when
+
+    def _wire_stage(self) -> dict[str, Any]:
+        """The stage's own events, and the sampler's; what follows a run, for `.then`."""
+        follow: dict[str, Any] = {"fn": self.follow, "inputs": [self.model], "outputs": [self.stage, self.bar], **WATCH}
+        for event in (self.stage.attach, self.stage.restore):
+            event(self.attach, None, None, **QUICK).then(**follow)
+        self.stage.stop(self.stop, None, None, trigger_mode="multiple", **QUICK)
+        self.stage.reuse(self.reuse, None, [self.seed], **QUICK)
+        self.sampler.input(self.offer_schedules, [self.sampler, self.schedule], [self.schedule], **QUICK).then(
+            **self.remembering())
+        return follow
+
+    def remembering(self, names: Iterable[str] = (), anyhow: bool = True) -> dict[str, Any]:
+        """Arguments of an event after which the browser remembers the form. anyhow: even one without any text."""
+        kept = self.kept_names
+        js = REMEMBER.replace("NAMES", json.dumps(kept)).replace("ANYHOW", json.dumps(anyhow))
+        return {"fn": None, "inputs": [self.keep, *(self.fields[name] for name in kept)], "outputs": [self.keep],
+                "js": js, "show_progress": "hidden", "api_visibility": "private"}
+
+    @property
+    def kept_names(self) -> list[str]:
+        """The fields that the browser remembers."""
+        return list(self.fields)
+
+    def recalled(self, event: gr.EventData) -> dict[str, Any]:
+        """What the browser remembers of this form; nothing, when that is of another version."""
+        kept = event._data
+        return dict(kept) if isinstance(kept, dict) and set(kept) == set(self.kept_names) else {}
+
+    def values(self, data: dict[Any, Any]) -> dict[str, Any]:
+        """The form as it stands, from what gradio passes for a set of inputs."""
+        return {name: data[component] for name, component in self.fields.items()}
+
+    @property
+    def inputs(self) -> set[Block]:
+        return set(self.fields.values())
+
+    def queue(self, wanted: Request, preview: Preview, request: gr.Request) -> Job:
+        """Submit a run for an open page. Raises LoomError."""
+        job = self.studio.jobs.submit(wanted, preview, owner=page_of(request))
+        self.desk.add(page_of(request), job)
+        return job
+
+    async def follow(self, model: str, request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
+        """What this page's runs show, until all are over."""
+        page = page_of(request)
+        if self.desk.lost(page):
+            yield self.empty_stage(model, LOST), bar_state(self.studio, model)
+        state = None
+        async for state in self.desk.follow(page):
+            yield state, bar_state(self.studio, model)
+        if state:  # the run is over, and with it its place in the queue
+            yield state, bar_state(self.studio, model)
+
+    def attach(self, event: gr.EventData, request: gr.Request) -> None:
+        """Let the page follow runs it remembers."""
+        jobs = event._data.get("jobs") if isinstance(event._data, dict) else None
+        self.desk.attach(page_of(request), jobs if isinstance(jobs, list) else [])
+
+    def stop(self, event: gr.EventData) -> None:
+        self.studio.jobs.stop(str(event._data.get("job", "")))
+
+    def reuse(self, event: gr.EventData) -> dict[str, Any]:
+        return {"random": False, "seed": str(event._data.get("seed", ""))}
+
+    def offer_schedules(self, sampler: str, schedule: str) -> Any:
+        """The schedules of a sampler; one it does not accept gives way to Automatic, in sight."""
+        choices = form.schedules(sampler)
+        kept = schedule if schedule in [value for _, value in choices] else "Automatic"
+        return gr.Dropdown(choices=choices, value=kept)
+
+
+def page_of(request: gr.Request) -> str:
+    """The name of an open page: gradio's session."""
+    return str(request.session_hash or "")
+
+
+def drawn(values: dict[str, Any], wanted: Request) -> dict[str, Any]:
+    """The seed's field after a run was queued: the dice as it was, beside the seed that was drawn."""
+    return {"random": values["seed"]["random"], "seed": str(wanted.seed)}
+
+
+def unfolded(field: str | None, names: Sequence[str]) -> Any:
+    """An accordion that opens when the field an error is about lies in it."""
+    return gr.Accordion(open=True) if field in names else gr.skip()

@@ -20,8 +20,8 @@ from ui import form
 from ui.components.base import file_url
 from ui.components.inspector import Inspector
 from ui.inspection import NEW_THUMBS, Inspection, empty, write
+from ui.runform import WATCH, page_of
 from ui.studio import Studio
-from ui.tabs.text_to_image import WATCH, page_of
 
 Answer = dict[str, Any]
 MOST_FRAMES = 8  # in one answer

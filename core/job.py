@@ -59,6 +59,8 @@ class Job:
     past: Past | None = None  # what it resumes or forks
     trajectory: Path | None = None  # the file of its kept steps, from the first step on; it can be read while it runs
     note: str = ""  # one line on what went wrong though the run went on
+    latents: np.ndarray | None = None  # (B, C, h, w), the final ones, while the run is one of the newest, or held
+    held: bool = False  # somebody still shows its frames: not to be forgotten
 
     @property
     def over(self) -> bool:

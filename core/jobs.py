@@ -315,7 +315,7 @@ class Jobs:
                         self._change(job, loading=False)
                     self._favours.do(self._get_runner, job.request)
                 else:
-                    job.seconds = event.seconds
+                    job.seconds, job.latents = event.seconds, event.latents
                     job.results = self._save(job, event)
                     self._end(job, "stopped" if event.stopped else "done")
         assert job.over, "a run ends with Done"
@@ -380,9 +380,10 @@ class Jobs:
                 loop.call_soon_threadsafe(event.set)
 
     def _forget_old(self) -> None:
-        for job in [j for j in self._jobs.values() if j.over and j.own_x0][:-KEPT_ESTIMATES]:
-            job.own_x0 = []  # a few MB each at 1024x1024
-        for old in [j for j in self._jobs.values() if j.over][: max(0, len(self._jobs) - KEPT_JOBS)]:
+        free = [job for job in self._jobs.values() if not job.held]
+        for job in [j for j in free if j.over][:-KEPT_ESTIMATES]:
+            job.own_x0, job.latents = [], None  # a few MB each at 1024x1024
+        for old in [j for j in free if j.over][: max(0, len(free) - KEPT_JOBS)]:
             del self._jobs[old.id]
             self._listeners.pop(old.id, None)
             shutil.rmtree(old.frames_dir, ignore_errors=True)

@@ -10,7 +10,10 @@ import numpy as np
 def latent_distance(latents: np.ndarray, reference: np.ndarray) -> float:
     """Root mean square of the difference over that of the reference: 0 equal, about 1.4 unrelated. Shapes equal."""
     wanted = reference.astype(np.float64)
-    return float(np.sqrt(np.square(latents - wanted).mean() / np.square(wanted).mean()))
+    size, error = np.square(wanted).mean(), np.square(latents - wanted).mean()
+    if size == 0:
+        return float("inf") if error else 0.0
+    return float(np.sqrt(error / size))
 
 
 def psnr(picture: np.ndarray, reference: np.ndarray) -> float:

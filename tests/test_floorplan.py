@@ -17,7 +17,7 @@ HEAVY = ("torch", "diffusers", "transformers", "torchsde", "scipy")
 FLOORS = ("errors", "registry", "masks", "request", "files", "metadata", "prompts", "samplers", "models", "layout",
           "layoutfile", "storybook", "checks", "presets", "estimates", "record", "trajectoryfile", "trajectory",
           "recorder", "views", "export", "job", "favours", "jobs", "denoise", "regions", "course", "previews", "engine",
-          "scorer", "compare", "metrics", "grid", "comparing",
+          "scorer", "compare", "metrics", "grid", "comparing", "contests",
           "bench", "__main__")
 
 
@@ -82,6 +82,7 @@ def test_no_file_is_longer_than_400_lines_and_each_says_what_it_is(path: Path) -
 
 LIGHT = ["core.request", "core.errors", "core.registry", "core.samplers", "core.checks", "core.jobs", "core.metadata",
          "core.files", "core.layout", "core.presets", "core.views", "core.export", "core.trajectory", "core.recorder",
+         "core.contests",
          "core.models.catalogue", "core.models.hub", "core.models.fingerprint", "core.__main__"]
 
 

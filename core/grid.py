@@ -31,7 +31,7 @@ def draw(comparison: Comparison, pictures: Sequence[np.ndarray | None], errors: 
     pen = ImageDraw.Draw(sheet)
     for x, value in enumerate(columns.values):
         _write(pen, (LEFT + x * (width + GAP), MARGIN), shown(columns.field, value), font, 2)
-    for y, (cells, label) in enumerate(zip(rows, _row_labels(comparison.axes[:-1]), strict=True)):
+    for y, (cells, label) in enumerate(zip(rows, row_labels(comparison.axes[:-1]), strict=True)):
         _write(pen, (MARGIN, top + y * (height + GAP)), label, font, height // (TEXT + 4))
         for x, cell in enumerate(cells):
             place = LEFT + x * (width + GAP), top + y * (height + GAP)
@@ -55,7 +55,8 @@ def save(sheet: Image.Image, path: Path) -> None:
         draft.replace(path)
 
 
-def _row_labels(axes: Sequence[Axis]) -> list[str]:
+def row_labels(axes: Sequence[Axis]) -> list[str]:
+    """One per combination of values of these axes, in the order of a comparison's rows."""
     labels = [""]
     for axis in axes:
         labels = [f"{label}\n{shown(axis.field, value)}".strip() for label in labels for value in axis.values]

@@ -10,6 +10,7 @@ import gradio as gr
 from core.errors import LoomError
 from core.request import Preview, Request
 from core.samplers import rows
+from ui import endpoint_compare
 from ui.components.base import file_url
 from ui.stream import settings_line
 from ui.studio import Studio
@@ -19,7 +20,7 @@ _NO_REGIONS: list[dict] = []
 
 
 def add(studio: Studio) -> None:
-    """Register /txt2img, /compose, /models and /samplers in the current gr.Blocks. Sizes default to the model's own."""
+    """Register all endpoints in the current gr.Blocks. Sizes default to the model's own."""
     info = studio.info(studio.model)
     native_width, native_height = (info.width, info.height) if info else (_DEFAULT.width, _DEFAULT.height)
 
@@ -61,6 +62,8 @@ def add(studio: Studio) -> None:
         "Makes pictures from regions, each with its own prompt: a list of {name, prompt, box: [x0, y0, x1, y1] in 0..1 "
         "or mask: {width, height, runs}, negative_prompt, guidance, weight, feather}, later ones over earlier ones. "
         "`prompt` rules what is left. Also wide and tall pictures, by windows (panorama). Returns what /txt2img does."))
+
+    endpoint_compare.add(studio)
 
     def models() -> list[dict]:
         return studio.catalogue.rows()

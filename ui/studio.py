@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from core import comparing
 from core.checks import Note, check
+from core.contests import Contests
 from core.errors import LoomError
 from core.jobs import Jobs
 from core.layout import predicted_cost
@@ -24,6 +27,11 @@ class Studio:
     styles: Registry[Style]
     model: str = "storybook"
     layouts: Mapping[str, Request] = field(default_factory=load_layouts)  # to start from, in the Regions tab
+
+    @cached_property
+    def contests(self) -> Contests:
+        """The comparisons that run, or ran, here."""
+        return Contests(self.jobs, lambda comparison: comparing.scorer_of(self.catalogue, comparison))
 
     def info(self, name: str) -> ModelInfo | None:
         """The model's description, or None when it cannot be read (its error shows when it is used)."""

@@ -26,6 +26,7 @@ from core.models.sd import StableDiffusion
 from core.record import Outline, Record
 from core.request import Done, Preview, Request, Step
 from core.samplers.build import noise_levels, solver_scale
+from core.scorer import Scores
 from core.trajectory import Past, Recorded, other_weights
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Engine:
         self.catalogue = catalogue or Catalogue()
         self.device = pick_device(device)
         self._model: StableDiffusion | None = None
+        self._scores = Scores()
 
     @property
     def precision(self) -> str:
@@ -53,6 +55,13 @@ class Engine:
             family = importlib.import_module(f"core.models.{info.family}")
             self._model = family.load(info, self.device, chosen)
         return self._model
+
+    def scores(self, done: Done, request: Request) -> list[dict[int, float]]:
+        """For each picture: region number -> how surely its prompt's thing is there; empty without regions or scorer.
+
+        See Scorer.region_scores. The pictures stay as they are.
+        """
+        return self._scores.of_regions(self.catalogue.get(request.model).path, done.pictures, request.regions)
 
     @torch.inference_mode()
     def decode(self, latents: np.ndarray, request: Request, decoder: str,

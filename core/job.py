@@ -35,6 +35,8 @@ class Runner(Protocol):
     def decode(self, latents: np.ndarray, request: Request, decoder: str,
                weights: str | None = None) -> tuple[np.ndarray, ...]: ...
 
+    def scores(self, done: Done, request: Request) -> list[dict[int, float]]: ...
+
 
 @dataclass(eq=False)
 class Job:

@@ -317,6 +317,7 @@ class Jobs:
                 else:
                     job.seconds, job.latents = event.seconds, event.latents
                     job.results = self._save(job, event)
+                    job.scores = runner.scores(event, job.request)
                     self._end(job, "stopped" if event.stopped else "done")
         assert job.over, "a run ends with Done"
 

@@ -46,6 +46,10 @@ class FakeRunner:
                        {k: latents + k for k in range(len(request.regions) + 1)} if request.regions else {})
         yield Done(pictures, latents, time.perf_counter() - began, 2 * request.steps, request.steps, False, "fp32")
 
+    def scores(self, done: Done, request: Request) -> list[dict[int, float]]:
+        """The first region surest, none without regions."""
+        numbers = range(1, len(request.regions) + 1)
+        return [{k: 1 / k for k in numbers} for _ in done.pictures] if request.regions else []
 
     def decode(self, latents: np.ndarray, request: Request, decoder: str) -> tuple[np.ndarray, ...]:
         """Grey pictures, lighter for higher values."""

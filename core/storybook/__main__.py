@@ -1,4 +1,4 @@
-"""`python -m core.storybook`: train, export, unpack, evaluate, sample."""
+"""`python -m core.storybook`: train, export, unpack, evaluate, card, sheet, sample."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--scenes128", type=int, default=60_000)
     train.add_argument("--scenes256", type=int, default=16_000)
     train.add_argument("--workers", type=int, default=0, help="of the render stage; 0: one per core")
-    train.add_argument("--restart-schedule", action="store_true", help="a new learning-rate schedule from here on")
     export = commands.add_parser("export", help="training folder -> weights folder")
     export.add_argument("--data", type=Path, default=Path("storybook-data"))
     export.add_argument("--out", type=Path, default=WEIGHTS)
@@ -35,13 +34,21 @@ def parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="the model card's table; exit status 1 if below the card")
     evaluate.add_argument("--weights", type=Path, default=WEIGHTS)
     evaluate.add_argument("--device", default="auto")
-    evaluate.add_argument("--count", type=int, default=72, help="single-thing prompts; two thirds as many with a side")
-    evaluate.add_argument("--boxes", type=int, default=20, help="layouts of three boxes")
+    evaluate.add_argument("--count", type=int, default=120, help="single-thing prompts; two thirds as many with a side")
+    evaluate.add_argument("--layouts", type=int, default=50, help="of three boxes, each painted in three ways")
     evaluate.add_argument("--guidance", type=float, default=5.0)
+    evaluate.add_argument("--full", action="store_true", help="300 prompts and 100 layouts")
     evaluate.add_argument("--record", action="store_true", help="write the figures beside the card")
+    evaluate.add_argument("--confusion", action="store_true", help="also what the judge takes for what on renders")
     card = commands.add_parser("card", help="write the model card and its sample sheet from the recorded figures")
     card.add_argument("--weights", type=Path, default=WEIGHTS)
     card.add_argument("--device", default="auto")
+    sheet = commands.add_parser("sheet", help="a few of the evaluation's layouts, each painted in three ways")
+    sheet.add_argument("--out", type=Path, default=Path("regions-evaluation.jpg"))
+    sheet.add_argument("--weights", type=Path, default=WEIGHTS)
+    sheet.add_argument("--device", default="auto")
+    sheet.add_argument("--rows", type=int, default=5)
+    sheet.add_argument("--guidance", type=float, default=5.0)
     sample = commands.add_parser("sample", help="one picture")
     sample.add_argument("prompt")
     sample.add_argument("--out", type=Path, default=Path("storybook.png"))
@@ -56,44 +63,74 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
-    if options.command in ("train", "evaluate", "card") and options.device in ("auto", "cpu"):
+    if getattr(options, "device", "") in ("auto", "cpu"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; see loop.gradients
-    if options.command == "train":
-        from core.storybook import train
+    return COMMANDS[options.command](options)
 
-        train.run(options)
-    elif options.command == "export":
-        from core.storybook.export import export
 
-        export(options.data, options.out)
-    elif options.command == "unpack":
-        from core.storybook.export import unpack
+def _train(options: argparse.Namespace) -> int:
+    from core.storybook import train
 
-        unpack(options.weights, options.data)
-    elif options.command == "evaluate":
-        from core.storybook.evaluate import evaluate
-        from core.storybook.networks import pick_device
-
-        device = pick_device(options.device)
-        return evaluate(options.weights, device, options.count, options.boxes, options.guidance, options.record)
-    elif options.command == "card":
-        from core.storybook.card import write_card
-        from core.storybook.networks import pick_device
-
-        write_card(options.weights, pick_device(options.device))
-    elif options.command == "sample":
-        from PIL import Image
-
-        from core.storybook.evaluate import load_parts
-        from core.storybook.networks import pick_device
-        from core.storybook.sampling import make_pictures
-
-        parts = load_parts(options.weights, pick_device(options.device))
-        side, steps, guidance = options.size // 8, options.steps, options.guidance
-        pictures = make_pictures(parts, [options.prompt], [options.seed], side, steps, guidance)
-        Image.fromarray(pictures[0].numpy()).save(options.out)
-        print(options.out)
+    train.run(options)
     return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from core.storybook.export import export
+
+    export(options.data, options.out)
+    return 0
+
+
+def _unpack(options: argparse.Namespace) -> int:
+    from core.storybook.export import unpack
+
+    unpack(options.weights, options.data)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from core.storybook.evaluate import Plan, evaluate
+    from core.storybook.networks import pick_device
+
+    plan = Plan.full(options.guidance) if options.full else Plan(options.count, options.layouts, options.guidance)
+    return evaluate(options.weights, pick_device(options.device), plan, options.record, options.confusion)
+
+
+def _card(options: argparse.Namespace) -> int:
+    from core.storybook.card import write_card
+    from core.storybook.networks import pick_device
+
+    write_card(options.weights, pick_device(options.device))
+    return 0
+
+
+def _sheet(options: argparse.Namespace) -> int:
+    from core.storybook.networks import pick_device
+    from core.storybook.sheet import write_sheet
+
+    write_sheet(options.weights, pick_device(options.device), options.out, options.rows, options.guidance)
+    print(options.out)
+    return 0
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from PIL import Image
+
+    from core.request import Request
+    from core.storybook.networks import pick_device
+    from core.storybook.studio import Studio
+
+    studio = Studio(options.weights, pick_device(options.device))
+    asked = Request(prompt=options.prompt, model=studio.model, seed=options.seed, steps=options.steps,
+                    guidance=options.guidance, width=options.size, height=options.size)
+    Image.fromarray(next(studio.paint([asked]))).save(options.out)
+    print(options.out)
+    return 0
+
+
+COMMANDS = {"train": _train, "export": _export, "unpack": _unpack, "evaluate": _evaluate, "card": _card,
+            "sheet": _sheet, "sample": _sample}
 
 
 if __name__ == "__main__":

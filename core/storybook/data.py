@@ -73,6 +73,15 @@ def read_shard(path: Path) -> Scenes:
         return Scenes(held["pictures"], held["labels"], captions, boxes)
 
 
+def reduced(pictures: np.ndarray, size: int = 128) -> np.ndarray:
+    """(N, k size, k size, 3) uint8 -> (N, size, size, 3) uint8, by area."""
+    k = pictures.shape[1] // size
+    if k == 1:
+        return pictures
+    parts = [pictures[i : i + 100].reshape(-1, size, k, size, k, 3).mean((2, 4)) for i in range(0, len(pictures), 100)]
+    return np.concatenate(parts).round().astype(np.uint8)
+
+
 def render_stage(folder: Path, minutes: float, counts: dict[int, int], workers: int = 0) -> None:
     """Renders scenes until there are `counts[size]` of each size or the time is up; goes on where it was stopped."""
     progress = Progress("render", minutes)

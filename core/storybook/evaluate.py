@@ -1,34 +1,53 @@
-"""How good Storybook is: held-out prompts, 20 steps, a judge that is no part of the generator, 95 % intervals."""
+"""How good Storybook is: held-out prompts through the real engine, a judge apart from it, 95 % intervals."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import random
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import AutoencoderKL
 
+from core.request import Region, Request
+from core.scorer import Scorer, scorer_folder
 from core.storybook import judge as j
 from core.storybook import networks as n
-from core.storybook.captions import SCENE_PHRASES
+from core.storybook.cases import BOOTSTRAP, STEPS, Trio, single_cases, trios
 from core.storybook.data import CANVASES, HELD_OUT_SEED, render_many
 from core.storybook.export import processor
-from core.storybook.sampling import Box, Parts, make_layout, make_pictures
+from core.storybook.scenes import paint
+from core.storybook.studio import Studio
 from core.storybook.train_autoencoder import reconstruct
-from core.storybook.vocabulary import article, held_out_pairs
+from core.storybook.vocabulary import COLOURS, THINGS, article
 
-STEPS = 20
-GUIDANCE = 5.0
-SIDES = ("left", "right", "top", "bottom")
-PHRASES = {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom"}
 TOLERANCE = 0.03  # other processors round differently; a picture or two of a hundred may turn
+DECIBELS = 0.1  # the same of the autoencoder's PSNR
+BASELINES = ("without bootstrapping", "in one prompt")  # for comparison: less there is nothing worse
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is asked. The defaults take about five minutes on two cores, `full` three times as long."""
+
+    count: int = 120  # single-thing prompts; two thirds as many with a side
+    layouts: int = 50  # of three boxes, each painted in three ways
+    guidance: float = 5.0
+
+    @classmethod
+    def full(cls, guidance: float = 5.0) -> Plan:
+        return cls(300, 100, guidance)
+
+    @property
+    def command(self) -> str:
+        return (f"python -m core.storybook evaluate --count {self.count} --layouts {self.layouts} "
+                f"--guidance {self.guidance:g}")
 
 
 class Rate(NamedTuple):
@@ -51,51 +70,16 @@ class Rate(NamedTuple):
         low, high = self.interval()
         return f"{100 * self.value:5.1f} %  ({100 * low:.0f} to {100 * high:.0f} %, n = {self.of})"
 
-
-def load_parts(weights: Path, device: torch.device) -> Parts:
-    """Tokenizer, text tower, U-Net and autoencoder of a weights folder, in float32."""
-    text: n.Network = CLIPTextModel.from_pretrained(weights / "text_encoder", dtype=torch.float32)
-    return Parts(
-        CLIPTokenizer.from_pretrained(weights / "tokenizer"),
-        text.to(device).eval(),
-        UNet2DConditionModel.from_pretrained(weights / "unet", torch_dtype=torch.float32).to(device).eval(),
-        AutoencoderKL.from_pretrained(weights / "vae", torch_dtype=torch.float32).to(device).eval(),
-    )
+    @classmethod
+    def of_all(cls, verdicts: Sequence[bool]) -> Rate:
+        return cls(sum(verdicts), len(verdicts))
 
 
-class Case(NamedTuple):
-    """One prompt and what must be seen."""
-
-    prompt: str
-    thing: str
-    colour: str
-    side: str  # "" or one of SIDES
+Figures = dict[str, Rate | float]  # floats are decibels
 
 
-def single_cases(count: int, sides: bool) -> list[Case]:
-    """Prompts for one held-out (thing, colour) each: bare, with a scene, or (sides) with a place."""
-    rng = random.Random(5 if sides else 4)
-    pairs = held_out_pairs()
-    rng.shuffle(pairs)
-    cases = []
-    for i, (thing, colour) in enumerate(itertools.islice(itertools.cycle(pairs), count)):
-        what, side = article(f"{colour} {thing}"), SIDES[i % 4] if sides else ""
-        scene = rng.choice([phrases[0] for phrases in SCENE_PHRASES.values()])
-        where = f" {PHRASES[side]}" if side else ""
-        cases.append(Case(f"{what}{where} {scene}" if rng.random() < 0.6 else f"{what}{where}", thing, colour, side))
-    return cases
-
-
-def pictures_of(parts: Parts, cases: list[Case], first_seed: int, guidance: float, side: int) -> torch.Tensor:
-    """(B, H, W, 3) uint8, a seed each; by as many threads as there are cores."""
-
-    def some(start: int) -> torch.Tensor:
-        part = cases[start : start + 8]
-        seeds = range(first_seed + start, first_seed + start + len(part))
-        return make_pictures(parts, [case.prompt for case in part], seeds, side, STEPS, guidance)
-
-    with ThreadPoolExecutor(n.workers(parts.unet.device)) as pool:
-        return torch.cat(list(pool.map(some, range(0, len(cases), 8))))
+def on_side(side: str, x: float, y: float) -> bool:
+    return {"left": x < 0.5, "right": x > 0.5, "top": y < 0.5, "bottom": y > 0.5}[side]
 
 
 def middle_of_things(cells: torch.Tensor) -> tuple[float, float]:
@@ -105,98 +89,151 @@ def middle_of_things(cells: torch.Tensor) -> tuple[float, float]:
     return float((mass.sum(0) * axis).sum() / mass.sum()), float((mass.sum(1) * axis).sum() / mass.sum())
 
 
-def on_side(side: str, x: float, y: float) -> bool:
-    return {"left": x < 0.5, "right": x > 0.5, "top": y < 0.5, "bottom": y > 0.5}[side]
+def singles(studio: Studio, judge: j.Judge, plan: Plan) -> Figures:
+    """One thing a prompt: is it there, in its colour, on its side?"""
+    cases = single_cases(plan.count, False) + single_cases(max(4, plan.count * 2 // 3), True)
+    requests = [Request(prompt=case.prompt, model=studio.model, steps=STEPS, guidance=plan.guidance, seed=10_000 + i)
+                for i, case in enumerate(cases)]
+    things, colours, sides = [], [], []
+    for case, picture in zip(cases, studio.paint(requests), strict=True):
+        found, cells = _judged(judge, picture)
+        things.append(found.thing == case.thing)
+        colours.append(found.colour == case.colour)
+        if case.side:
+            sides.append(on_side(case.side, *middle_of_things(cells)))
+    return {"right thing": Rate.of_all(things), "right colour": Rate.of_all(colours),
+            "right side": Rate.of_all(sides)}
 
 
-def layouts(count: int) -> list[tuple[str, list[Box], list[str]]]:
-    """Three boxes side by side on a scene: (background prompt, boxes, things asked)."""
-    rng = random.Random(6)
-    pairs, result = held_out_pairs(), []
-    for _ in range(count):
-        chosen, boxes = rng.sample(pairs, 3), []
-        while len({thing for thing, _ in chosen}) < 3:
-            chosen = rng.sample(pairs, 3)
-        for k, (thing, colour) in enumerate(chosen):
-            height = rng.uniform(0.38, 0.5)
-            top = rng.uniform(0.05, 0.95 - height)
-            boxes.append(Box(article(f"{colour} {thing}"), 0.02 + k * 0.33, top, 0.32 + k * 0.33, top + height))
-        background = rng.choice(["a living room", "a meadow", "a beach", "a snowy field", "a plain background"])
-        result.append((background, boxes, [thing for thing, _ in chosen]))
-    return result
+def _judged(judge: j.Judge, picture: np.ndarray) -> tuple[j.Finding, torch.Tensor]:
+    seen = torch.from_numpy(picture)
+    cells = j.cells_of(judge, seen[None])[0]
+    return j.find(seen, cells), cells
 
 
-def measure(
-    weights: Path, device: torch.device, count: int, boxes: int, guidance: float, side: int = 32
-) -> dict[str, Rate | float]:
+def ways(trio: Trio, studio: Studio, guidance: float, seed: int) -> dict[str, Request]:
+    """The three ways to ask for three things: boxes, boxes without bootstrapping, one prompt."""
+    how = {"model": studio.model, "steps": STEPS, "guidance": guidance, "seed": seed}
+    return {"right thing in its box": trio.composed(BOOTSTRAP, **how),
+            "without bootstrapping": trio.composed(0.0, **how),
+            "in one prompt": trio.described(**how)}
+
+
+def boxes(studio: Studio, judge: j.Judge, plan: Plan) -> Figures:
+    """Three boxes a layout: is each thing in its own? Each way with the same seeds."""
+    asked = [(trio, ways(trio, studio, plan.guidance, 30_000 + i)) for i, trio in enumerate(trios(plan.layouts))]
+    flat = [(name, trio, request) for trio, named in asked for name, request in named.items()]
+    verdicts: dict[str, list[bool]] = {}
+    for (name, trio, _), picture in zip(flat, studio.paint([request for *_, request in flat]), strict=True):
+        verdicts.setdefault(name, []).extend(in_boxes(judge, picture, trio))
+    return {name: Rate.of_all(held) for name, held in verdicts.items()}
+
+
+def in_boxes(judge: j.Judge, picture: np.ndarray, trio: Trio) -> list[bool]:
+    """Whether each box of a picture shows its thing."""
+    seen = torch.from_numpy(picture)
+    return [j.find_in(judge, seen, box).thing == thing for thing, box in zip(trio.things, trio.boxes, strict=True)]
+
+
+def boxes_drawn(judge: j.Judge, count: int) -> Rate:
+    """How often the judge is right where the renderer itself has put the thing into the box."""
+    verdicts = []
+    for i, trio in enumerate(trios(count)):
+        verdicts += in_boxes(judge, np.array(paint(trio.drawn(HELD_OUT_SEED + i), 256)[0]), trio)
+    return Rate.of_all(verdicts)
+
+
+def retrieval(scorer: Scorer, count: int) -> Figures:
+    """How often the scorer finds the one right caption of those that differ only in their thing, or only in colour.
+
+    On renders it never saw, in held-out colours: of whole pictures, and of the thing's box as region scores see it.
+    """
+    rng = random.Random(3)
+    verdicts: dict[str, list[bool]] = {}
+    for scene in j.unseen_scenes(count, first=2_000_000):
+        picture, thing = np.array(paint(scene, 256)[0]), scene.things[0]
+        x0, y0, x1, y1 = thing.box()
+        region = Region(name="box", prompt=thing.name, box=(max(0.0, x0), max(0.0, y0), min(1.0, x1), min(1.0, y1)))
+        others = rng.sample([name for name in THINGS if name != thing.name], 15)
+        for kind, said in (("thing of 16", [f"{thing.colour} {name}" for name in (thing.name, *others)]),
+                           ("colour of 12", [f"{colour} {thing.name}" for colour in
+                                             (thing.colour, *(c for c in COLOURS if c != thing.colour))])):
+            captions = [article(what) for what in said]
+            for where, seen in (("", picture), (", in its box", scorer.part(picture, region))):
+                best = int(scorer.score([seen], captions).cosine[0].argmax())
+                verdicts.setdefault(kind + where, []).append(best == 0)
+    return {f"scorer: {name}": Rate.of_all(held) for name, held in verdicts.items()}
+
+
+def measure(weights: Path, device: torch.device, plan: Plan) -> Figures:
     """The table of the model card."""
-    parts = load_parts(weights, device)
-    cases, placed = single_cases(count, False), single_cases(max(4, count * 2 // 3), True)
-    pictures = torch.cat(
-        [pictures_of(parts, cases, 10_000, guidance, side), pictures_of(parts, placed, 20_000, guidance, side)]
-    )
-    asked = layouts(boxes)
-    with ThreadPoolExecutor(n.workers(device)) as pool:
-        painted = list(
-            pool.map(
-                lambda i: make_layout(parts, asked[i][0], asked[i][1], 30_000 + i, side, STEPS, guidance), range(boxes)
-            )
-        )
-    judge = j.load_judge(weights / "judge")
-    cells = j.cells_of(judge, parts.vae, pictures)
-    found = [j.find(picture, seen) for picture, seen in zip(pictures, cells, strict=True)]
-    everything = cases + placed
-    thing = Rate(sum(f.thing == c.thing for f, c in zip(found, everything, strict=True)), len(everything))
-    colour = Rate(sum(f.colour == c.colour for f, c in zip(found, everything, strict=True)), len(everything))
-    sides = [on_side(c.side, *middle_of_things(seen)) for c, seen in zip(placed, cells[len(cases) :], strict=True)]
-    inside = total = 0
-    for picture, (_, regions, things) in zip(painted, asked, strict=True):
-        seen = j.cells_of(judge, parts.vae, picture[None])[0]
-        inside += sum(j.find(picture, seen, b[1:]).thing == t for b, t in zip(regions, things, strict=True))
-        total += len(regions)
+    judge, studio = j.load_judge(weights / "judge"), Studio(weights, device)
+    figures = {**singles(studio, judge, plan), **boxes(studio, judge, plan)}
+    vae: n.Network = AutoencoderKL.from_pretrained(weights / "vae", torch_dtype=torch.float32).to(device).eval()
     scenes = torch.from_numpy(render_many(CANVASES[256], HELD_OUT_SEED, 100).pictures)
-    return {
-        "right thing": thing,
-        "right colour": colour,
-        "right side": Rate(sum(sides), len(sides)),
-        "right thing in its box": Rate(inside, total),
-        "autoencoder PSNR": reconstruct(parts.vae, scenes, device)[1],
+    figures["autoencoder PSNR"] = reconstruct(vae, scenes, device)[1]
+    folder = scorer_folder(weights)
+    if folder:
+        figures |= retrieval(Scorer.load(folder), 200)
+    return figures
+
+
+def worse_than(recorded: dict[str, float], counts: dict[str, int], figures: Figures) -> list[str]:
+    """Which figures are below the recorded ones, a line each. With other counts only what chance does not explain."""
+    lines = []
+    for name, wanted in recorded.items():
+        value = figures.get(name)
+        if name in BASELINES or value is None:
+            continue
+        if isinstance(value, Rate):
+            reached = value.value + TOLERANCE if value.of == counts.get(name) else value.interval()[1]
+            shown = value.value
+        else:
+            reached, shown = value + DECIBELS, value
+        if reached < wanted:
+            lines.append(f"{name}: {shown:.3f}, the card says {wanted:.3f}")
+    return lines
+
+
+def record(path: Path, figures: Figures, ceiling: j.Ceiling, drawn: Rate, plan: Plan, device: torch.device,
+           minutes: float) -> None:
+    """Writes what the card is made of."""
+    rates = {name: value for name, value in figures.items() if isinstance(value, Rate)}
+    held = {
+        "figures": {name: round(value.value if isinstance(value, Rate) else value, 4)
+                    for name, value in figures.items()},
+        "intervals": {name: [round(edge, 4) for edge in rate.interval()] for name, rate in rates.items()},
+        "counts": {name: rate.of for name, rate in rates.items()},
+        "judge on renders": {"thing": ceiling.thing, "colour": ceiling.colour, "in boxes": round(drawn.value, 4)},
+        "judge confuses": ceiling.rows(),
+        "sampler": Request().sampler,
+        "steps": STEPS,
+        "guidance": plan.guidance,
+        "command": plan.command,
+        "hardware": processor() if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "minutes": round(minutes, 1),
     }
+    path.write_text(json.dumps(held, indent=2) + "\n")
 
 
-def evaluate(weights: Path, device: torch.device, count: int, boxes: int, guidance: float, record: bool) -> int:
-    """Prints the table; with `record` writes it to figures.json -> 0, or 1 if below the recorded figures."""
+def evaluate(weights: Path, device: torch.device, plan: Plan, keep: bool = False, confusion: bool = False) -> int:
+    """Prints the table; with `keep` writes it to figures.json -> 0, or 1 if below the recorded figures."""
     start = time.monotonic()
-    figures = measure(weights, device, count, boxes, guidance)
-    ceiling = j.on_renders(j.load_judge(weights / "judge"), load_parts(weights, device).vae)
+    figures = measure(weights, device, plan)
+    judge = j.load_judge(weights / "judge")
+    ceiling, drawn = j.on_renders(judge), boxes_drawn(judge, 50)
     for name, value in figures.items():
-        print(f"{name:24} {value if isinstance(value, Rate) else f'{value:5.2f} dB (n = 100 scenes)'}")
-    print(f"the judge on unseen renders: thing {100 * ceiling['thing']:.1f} %, colour {100 * ceiling['colour']:.1f} %")
+        print(f"{name:32} {value if isinstance(value, Rate) else f'{value:5.2f} dB (n = 100 scenes)'}")
+    print(f"the judge on unseen renders: thing {100 * ceiling.thing:.1f} %, colour {100 * ceiling.colour:.1f} %, "
+          f"in boxes {100 * drawn.value:.1f} %")
+    if confusion:
+        print("\n".join(f"  {row}" for row in ceiling.rows()) or "  it confuses nothing")
     path = weights / "figures.json"
-    flat = {name: value.value if isinstance(value, Rate) else value for name, value in figures.items()}
-    worse = []
-    if path.exists() and not record:
-        for name, wanted in json.loads(path.read_text())["figures"].items():
-            slack = TOLERANCE if wanted <= 1 else 0.1  # dB
-            if flat[name] < wanted - slack:
-                worse.append(f"{name}: {flat[name]:.3f}, the card says {wanted:.3f}")
-    if record:
-        intervals = {
-            name: [round(v, 4) for v in value.interval()] for name, value in figures.items() if isinstance(value, Rate)
-        }
-        counts = {name: value.of for name, value in figures.items() if isinstance(value, Rate)}
-        held = {
-            "figures": {name: round(value, 4) for name, value in flat.items()},
-            "intervals": intervals,
-            "counts": counts,
-            "judge on renders": ceiling,
-            "steps": STEPS,
-            "guidance": guidance,
-            "command": f"python -m core.storybook evaluate --count {count} --boxes {boxes} --guidance {guidance}",
-            "hardware": processor() if device.type == "cpu" else torch.cuda.get_device_name(device),
-            "minutes": round((time.monotonic() - start) / 60, 1),
-        }
-        path.write_text(json.dumps(held, indent=2) + "\n")
+    if keep:
+        record(path, figures, ceiling, drawn, plan, device, (time.monotonic() - start) / 60)
+        return 0
+    held = json.loads(path.read_text()) if path.exists() else {"figures": {}, "counts": {}}
+    worse = worse_than(held["figures"], held["counts"], figures)
     for line in worse:
         print(f"WORSE {line}")
     return 1 if worse else 0

@@ -100,7 +100,9 @@ def unpack(weights: Path, folder: Path) -> None:
         network: n.Network = kind.from_pretrained(weights / part)
         for name in (part, "text") if part == "text_encoder" else (part,):
             network.float().save_pretrained(folder / name)
-    shutil.copytree(weights / "judge", folder / "judge", dirs_exist_ok=True)
+    for part in ("judge", "scorer"):
+        if (weights / part).exists():
+            shutil.copytree(weights / part, folder / part, dirs_exist_ok=True)
     print(f"{folder}: next are --stage render, then --stage diffusion --size 256")
 
 

@@ -1,4 +1,4 @@
-"""Plain samplers for sample sheets and evaluation: DDIM, guidance, and regions in their smallest form."""
+"""A plain sampler for the sample sheets of a training: DDIM and guidance. What people get comes from the engine."""
 
 from __future__ import annotations
 
@@ -72,56 +72,3 @@ def make_pictures(
     """Prompts -> (B, 8 side, 8 side, 3) uint8 on the CPU."""
     x = noise_of(seeds, side).to(parts.unet.device)
     return decode(parts.vae, ddim(guided(parts, prompts, guidance), x, steps))
-
-
-class Box(NamedTuple):
-    """A region: its prompt and its place, shares of the picture's side."""
-
-    prompt: str
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-
-
-@torch.no_grad()
-def make_layout(
-    parts: Parts,
-    background: str,
-    boxes: Sequence[Box],
-    seed: int,
-    side: int = 32,
-    steps: int = 20,
-    guidance: float = 5.0,
-    bootstrap: float = 0.2,
-) -> Tensor:
-    """One picture with a prompt per box -> (8 side, 8 side, 3) uint8.
-
-    One shared latent; every prompt predicts the whole of it; after guidance the outputs are fused by the boxes' weights
-    (MultiDiffusion, arXiv:2302.08113, eq. 5). In the first `bootstrap` share of the steps each box sees a constant
-    colour outside of itself, noised to the step (ibid., section 4.2).
-    """
-    masks = torch.zeros(len(boxes) + 1, 1, side, side)
-    for i, box in enumerate(boxes):
-        x0, y0, x1, y1 = (round(edge * side) for edge in box[1:])
-        masks[i + 1, :, y0:y1, x0:x1] = 1
-    weights = masks / masks.sum(0, keepdim=True).clamp_min(1)
-    weights[0] = 1 - weights[1:].sum(0)
-    predict = guided(parts, [background, *(box.prompt for box in boxes)], guidance)
-    generator = torch.Generator("cpu").manual_seed(seed + 1)
-    colours = torch.rand(20, 3, 1, 1, generator=generator).mul(2).sub(1).expand(20, 3, 64, 64)
-    constant = parts.vae.encode(colours.contiguous()).latent_dist.mean[:, :, 4:5, 4:5] * parts.vae.config.scaling_factor
-    scheduler = n.make_scheduler()
-    scheduler.set_timesteps(steps)
-    x = noise_of([seed], side)
-    for i, t in enumerate(scheduler.timesteps.tolist()):
-        seen = x.repeat(len(boxes) + 1, 1, 1, 1)
-        if i < bootstrap * steps:
-            for k in range(1, len(boxes) + 1):
-                pick = constant[int(torch.randint(20, (), generator=generator))].expand(4, side, side)[None]
-                fresh = torch.randn(x.shape, generator=generator)
-                outside = scheduler.add_noise(pick, fresh, torch.tensor([t]))
-                seen[k] = (masks[k] * x + (1 - masks[k]) * outside)[0]
-        fused = (weights * predict(seen, t)).sum(0, keepdim=True)
-        x = scheduler.step(fused, t, x).prev_sample
-    return decode(parts.vae, x)[0]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from core.storybook import networks as n
 from core.storybook.data import CANVASES, HELD_OUT_SEED, read_shard, render_many, shards
-from core.storybook.loop import Batch, fit
+from core.storybook.loop import Batch, Run, fit
 from core.storybook.progress import write_atomically
 
 CROP = 64  # pixels: convergence depends on steps, not on pixels
@@ -68,14 +68,13 @@ class Colours(nn.Module):
         return self.map(latents)
 
 
-def autoencoder_stage(
-    folder: Path, minutes: float, device: torch.device, batch: int = 0, steps: int | None = None
-) -> None:
+def autoencoder_stage(run: Run) -> None:
     """Trains the autoencoder and writes folder/vae (diffusers, float32) with its scaling factor set."""
+    folder, device = run.folder, run.device
     torch.manual_seed(0)
     vae = n.make_autoencoder().to(device, memory_format=torch.channels_last)
     colours = Colours().to(device)
-    pool, batch = load_pool(folder), batch or (8 if device.type == "cpu" else 128)
+    pool, batch = load_pool(folder), run.batch_or(8, 128)
 
     def draw(generator: torch.Generator) -> Batch:
         noise = torch.randn(batch, 4, CROP // n.SCALE, CROP // n.SCALE, generator=generator)
@@ -103,32 +102,21 @@ def autoencoder_stage(
         rows = [torch.cat([a, b], 0) for a, b in zip(held_out[:8], made[:8], strict=True)]
         Image.fromarray(torch.cat(rows, 1).numpy()).save(folder / "sheet-autoencoder.png")
 
-    ema, state = fit(
-        "autoencoder",
-        folder / "autoencoder.pt",
-        {"vae": vae, "colours": colours},
-        {"vae": RATE, "colours": RATE},
-        draw,
-        loss_of,
-        workers=n.workers(device),
-        batch=batch,
-        minutes=minutes,
-        steps=steps,
-        sheet=sheet,
-        sheet_seconds=180,
-        device=device,
-    )
+    rate = run.rate or RATE
+    ema, _ = fit("autoencoder", run, {"vae": vae, "colours": colours}, {"vae": rate, "colours": rate}, draw, loss_of,
+                 batch=batch, sheet=sheet, sheet_seconds=180)
     finish(ema["vae"], pool, folder / "vae", device)
 
 
-def decoder_stage(folder: Path, minutes: float, device: torch.device, batch: int = 0, steps: int | None = None) -> None:
+def decoder_stage(run: Run) -> None:
     """Goes on with the decoder alone, on full latents of a finished encoder, and rewrites folder/vae.
 
     The latents stay what they are, so it may run beside or after the diffusion stage.
     """
+    folder, device = run.folder, run.device
     vae: n.Network = AutoencoderKL.from_pretrained(folder / "vae")
     vae = vae.to(device, memory_format=torch.channels_last)
-    pool, batch = load_pool(folder), batch or (8 if device.type == "cpu" else 128)
+    pool, batch = load_pool(folder), run.batch_or(8, 128)
 
     def draw(generator: torch.Generator) -> Batch:
         noise = torch.randn(batch, 4, CROP // n.SCALE, CROP // n.SCALE, generator=generator)
@@ -144,20 +132,7 @@ def decoder_stage(folder: Path, minutes: float, device: torch.device, batch: int
         return picture_loss(made, pictures), {"l1": (made - pictures).abs().mean().item()}
 
     parts = {"decoder": vae.decoder, "post": vae.post_quant_conv}
-    rates = {"decoder": DECODER_RATE, "post": DECODER_RATE}
-    ema, _ = fit(
-        "decoder",
-        folder / "decoder.pt",
-        parts,
-        rates,
-        draw,
-        loss_of,
-        batch=batch,
-        minutes=minutes,
-        steps=steps,
-        workers=n.workers(device),
-        device=device,
-    )
+    ema, _ = fit("decoder", run, parts, dict.fromkeys(parts, run.rate or DECODER_RATE), draw, loss_of, batch=batch)
     vae.decoder, vae.post_quant_conv = ema["decoder"], ema["post"]
     vae.save_pretrained(folder / "vae")
     held_out = torch.from_numpy(render_many(CANVASES[256], HELD_OUT_SEED, 24).pictures)

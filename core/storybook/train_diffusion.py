@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from core.storybook import networks as n
-from core.storybook.loop import Batch, fit
+from core.storybook.loop import Batch, Run, fit
 from core.storybook.progress import load_checkpoint
 from core.storybook.sampling import Parts, make_pictures
 from core.storybook.tokens import encode, make_tokenizer
@@ -42,14 +43,10 @@ class Guide(nn.Module):
         self.features: dict[int, Tensor] = {}  # thread -> the last output it saw
 
     def watch(self, block: nn.Module) -> None:
-        import threading
-
         block.register_forward_hook(lambda _m, _i, output: self.features.__setitem__(threading.get_ident(), output))
 
     def loss(self, labels: Tensor) -> Tensor:
         """labels: (B, 32, 32) of 0 (nothing) or 1 + thing."""
-        import threading
-
         guess = self.head(self.features.pop(threading.get_ident())).float()
         wanted = F.one_hot(labels.long(), len(THINGS) + 1).permute(0, 3, 1, 2).float()
         return F.cross_entropy(guess, F.avg_pool2d(wanted, labels.shape[-1] // guess.shape[-1]))
@@ -68,45 +65,78 @@ def add_junk(captions: list[str], generator: torch.Generator) -> list[str]:
     return result
 
 
-def diffusion_stage(
-    folder: Path,
-    minutes: float,
-    device: torch.device,
-    size: int,
-    batch: int = 0,
-    rate: float = 0.0,
-    steps: int | None = None,
-    shards: int | None = None,
-) -> list[float]:
+class Denoiser(nn.ModuleDict):
+    """What the stage trains: "unet", "text" and "guide", and the loss that ties them."""
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        unet = n.make_unet().to(device, memory_format=torch.channels_last)
+        if device.type == "cpu":
+            unet.set_attn_processor(AttnProcessor())  # plain matmul: its backward is far cheaper there
+        attention = "eager" if device.type == "cpu" else "sdpa"  # for the same reason
+        text: n.Network = CLIPTextModel.from_pretrained(folder / "text", attn_implementation=attention)
+        guide = Guide(unet.config.block_out_channels[-1]).to(device)
+        guide.watch(unet.up_blocks[0])
+        super().__init__({"unet": unet, "text": text.to(device), "guide": guide})
+        self.device = device
+        self.alphas = n.make_scheduler().alphas_cumprod.to(device)
+
+    def begin_from(self, folder: Path) -> None:
+        """Takes over the networks of the 128-pixel run, or unpacked weights, if there are any."""
+        before = load_checkpoint(folder / "diffusion128.pt")
+        if before:
+            for name, module in self.items():
+                module.load_state_dict(before["ema"][name])
+        elif (folder / "unet").is_dir():  # unpacked weights; the text tower has them already
+            self["unet"].load_state_dict(UNet2DConditionModel.from_pretrained(folder / "unet").state_dict())
+
+    def loss(self, part: Batch) -> tuple[Tensor, dict[str, float]]:
+        held = {name: rows.to(self.device) for name, rows in part.items()}
+        alpha = self.alphas[held["t"]][:, None, None, None]
+        x0, noise = held["x0"], held["noise"]
+        noisy = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
+        v = alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
+        with n.autocast(self.device):
+            words = self["text"](held["ids"]).last_hidden_state
+            guess = self["unet"](noisy.contiguous(memory_format=torch.channels_last), held["t"], words).sample.float()
+            naming = self["guide"].loss(held["labels"])  # type: ignore[operator]
+        # weight 1 where the picture is decided; less where only grain is left to predict
+        weight = (GAMMA * (1 - alpha) / alpha).clamp(max=1)
+        error = (guess - v).square()
+        loss = (weight * error).mean()
+        return loss + LABEL_WEIGHT * naming, {"v": error.mean().item(), "naming": naming.item()}
+
+
+SHEET = [
+    *examples(),
+    "a red sofa",
+    "a green ball",
+    "a white cat on a plain blue background",
+    "a blue car on a city street",
+    "a yellow star at the top left",
+    "a pink house on a meadow",
+    "a black dog on the right",
+    "a tree",
+]
+
+
+def diffusion_stage(run: Run, size: int, shards: int | None = None) -> list[float]:
     """Trains on scenes of `size` pixels and writes folder/unet and folder/text_encoder (the EMA) -> this run's losses.
 
     At 128 pixels it starts from the text stage; at 256 from the networks of the 128-pixel run, or unpacked weights.
     """
+    folder, device = run.folder, run.device
     latents, captions, labels = load_latents(encode_shards(folder, size, device, shards))
     tokenizer = make_tokenizer()
     ids = encode(tokenizer, add_junk(captions, torch.Generator("cpu").manual_seed(2)))
     torch.manual_seed(2)
-    unet = n.make_unet().to(device, memory_format=torch.channels_last)
-    if device.type == "cpu":
-        unet.set_attn_processor(AttnProcessor())  # plain matmul: its backward is far cheaper there
-    attention = "eager" if device.type == "cpu" else "sdpa"  # for the same reason
-    text: n.Network = CLIPTextModel.from_pretrained(folder / "text", attn_implementation=attention)
-    text = text.to(device)
-    guide = Guide(unet.config.block_out_channels[-1]).to(device)
-    guide.watch(unet.up_blocks[0])
-    modules: dict[str, nn.Module] = {"unet": unet, "text": text, "guide": guide}
-    alphas = n.make_scheduler().alphas_cumprod.to(device)
+    denoiser = Denoiser(folder, device)
     share = importance(captions, labels)
-    batch = batch or ((32 if size == 128 else 16) if device.type == "cpu" else 512)
-    rate = rate or RATES[size]
+    batch, rate = run.batch_or(32 if size == 128 else 16, 512), run.rate or RATES[size]
+    vae: n.Network = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval()
 
     def start() -> None:
-        before = load_checkpoint(folder / "diffusion128.pt") if size == 256 else None
-        if before:
-            for name, module in modules.items():
-                module.load_state_dict(before["ema"][name])
-        elif size == 256 and (folder / "unet").is_dir():  # unpacked weights; the text tower has them already
-            unet.load_state_dict(UNet2DConditionModel.from_pretrained(folder / "unet").state_dict())
+        if size == 256:
+            denoiser.begin_from(folder)
 
     def draw(generator: torch.Generator) -> Batch:
         chosen = torch.multinomial(share, batch, replacement=True, generator=generator)
@@ -115,57 +145,15 @@ def diffusion_stage(
         t = (torch.rand(batch, generator=generator).pow(0.75) * 1000).long()  # more of the noisy steps
         return {"x0": x0, "noise": noise, "t": t, "ids": ids[chosen], "labels": labels[chosen]}
 
-    def loss_of(part: Batch) -> tuple[Tensor, dict[str, float]]:
-        held = {name: rows.to(device) for name, rows in part.items()}
-        alpha = alphas[held["t"]][:, None, None, None]
-        x0, noise = held["x0"], held["noise"]
-        noisy = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
-        v = alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
-        with n.autocast(device):
-            words = text(held["ids"]).last_hidden_state
-            guess = unet(noisy.contiguous(memory_format=torch.channels_last), held["t"], words).sample.float()
-            naming = guide.loss(held["labels"])
-        # weight 1 where the picture is decided; less where only grain is left to predict
-        weight = (GAMMA * (1 - alpha) / alpha).clamp(max=1)
-        error = (guess - v).square()
-        loss = (weight * error).mean()
-        return loss + LABEL_WEIGHT * naming, {"v": error.mean().item(), "naming": naming.item()}
-
-    vae: n.Network = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval()
-    prompts = [
-        *examples(),
-        "a red sofa",
-        "a green ball",
-        "a white cat on a plain blue background",
-        "a blue car on a city street",
-        "a yellow star at the top left",
-        "a pink house on a meadow",
-        "a black dog on the right",
-        "a tree",
-    ]
-
     def sheet(ema: dict[str, nn.Module], samples: int) -> None:
         parts = Parts(tokenizer, ema["text"], ema["unet"], vae)
-        pictures = make_pictures(parts, prompts, range(len(prompts)), size // n.SCALE)
+        pictures = make_pictures(parts, SHEET, range(len(SHEET)), size // n.SCALE)
         save_grid(pictures, folder / f"sheet-diffusion{size}.png", 6)
         save_networks(ema["unet"], ema["text"], folder)  # so that export works at any moment
 
     rates = {"unet": rate, "text": TEXT_SHARE * rate, "guide": rate}
-    ema, final = fit(
-        f"diffusion{size}",
-        folder / f"diffusion{size}.pt",
-        modules,
-        rates,
-        draw,
-        loss_of,
-        batch=batch,
-        minutes=minutes,
-        steps=steps,
-        workers=n.workers(device),
-        sheet=sheet,
-        start=start,
-        device=device,
-    )
+    ema, final = fit(f"diffusion{size}", run, dict(denoiser.items()), rates, draw, denoiser.loss, batch=batch,
+                     start=start, sheet=sheet)
     save_networks(ema["unet"], ema["text"], folder)
     losses: list[float] = final["losses"]
     return losses

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
 from core.storybook import networks as n
-from core.storybook.loop import Batch, fit
+from core.storybook.loop import Batch, Run, fit
 from core.storybook.train_autoencoder import CROP, draw_crops, load_pool, picture_loss
 
 RATE = 2e-3
 
 
-def preview_stage(folder: Path, minutes: float, device: torch.device, batch: int = 0, steps: int | None = None) -> None:
+def preview_stage(run: Run) -> None:
     """Trains on latents of 64-pixel crops and writes folder/preview (diffusers' AutoencoderTiny)."""
+    folder, device = run.folder, run.device
     vae: n.Network = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval().requires_grad_(False)
     torch.manual_seed(4)
     tiny = n.make_preview().to(device, memory_format=torch.channels_last)
-    pool, batch = load_pool(folder), batch or (8 if device.type == "cpu" else 128)
+    pool, batch = load_pool(folder), run.batch_or(8, 128)
     scale = float(vae.config.scaling_factor)
 
     def draw(generator: torch.Generator) -> Batch:
@@ -39,17 +38,5 @@ def preview_stage(folder: Path, minutes: float, device: torch.device, batch: int
         loss = picture_loss(made, wanted) + 0.2 * F.mse_loss(guess, latents)
         return loss, {"l1": (made - wanted).abs().mean().item()}
 
-    ema, _ = fit(
-        "preview",
-        folder / "preview.pt",
-        {"tiny": tiny},
-        {"tiny": RATE},
-        draw,
-        loss_of,
-        batch=batch,
-        minutes=minutes,
-        steps=steps,
-        workers=n.workers(device),
-        device=device,
-    )
+    ema, _ = fit("preview", run, {"tiny": tiny}, {"tiny": run.rate or RATE}, draw, loss_of, batch=batch)
     ema["tiny"].save_pretrained(folder / "preview")  # type: ignore[operator]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.storybook import networks as n
-from core.storybook.loop import Batch, fit
+from core.storybook.loop import Batch, Run, fit
 from core.storybook.tokens import encode, make_tokenizer, save_tokenizer
 from core.storybook.train_autoencoder import encode_shards
 from core.storybook.vocabulary import STYLES
@@ -76,8 +76,9 @@ def contrast(images: Tensor, texts: Tensor, ids: Tensor, scale: Tensor) -> tuple
     return loss, same.gather(1, logits.argmax(1, keepdim=True)).mean().item()
 
 
-def text_stage(folder: Path, minutes: float, device: torch.device, batch: int = 0, steps: int | None = None) -> None:
+def text_stage(run: Run) -> None:
     """Trains the text tower on the scenes of 128 pixels and writes folder/text (diffusers layout of text_encoder)."""
+    folder, device = run.folder, run.device
     latents, captions, _ = load_latents(encode_shards(folder, 128, device))
     ids = encode(make_tokenizer(), captions)
     # a causal tower's pooled output does not depend on what follows the end: short captions, cut, cost half as much
@@ -85,7 +86,7 @@ def text_stage(folder: Path, minutes: float, device: torch.device, batch: int = 
     latents, ids = latents[keep], ids[keep, :SHORT]
     torch.manual_seed(1)
     text, matcher = new_text_encoder().to(device), Matcher().to(device)
-    batch = min(batch or BATCH, len(keep))
+    batch = min(run.batch or BATCH, len(keep))
 
     def draw(generator: torch.Generator) -> Batch:
         chosen = torch.randperm(len(ids), generator=generator)[:batch]
@@ -100,18 +101,7 @@ def text_stage(folder: Path, minutes: float, device: torch.device, batch: int = 
         loss, matched = contrast(images, texts, tokens, matcher.scale)
         return loss, {"matched": matched}
 
-    ema, _ = fit(
-        "text",
-        folder / "text.pt",
-        {"text": text, "matcher": matcher},
-        {"text": RATE, "matcher": RATE},
-        draw,
-        loss_of,
-        batch=batch,
-        minutes=minutes,
-        steps=steps,
-        workers=n.workers(device),
-        device=device,
-    )
+    modules = {"text": text, "matcher": matcher}
+    ema, _ = fit("text", run, modules, dict.fromkeys(modules, run.rate or RATE), draw, loss_of, batch=batch)
     ema["text"].save_pretrained(folder / "text")  # type: ignore[operator]
     save_tokenizer(make_tokenizer(), folder / "tokenizer")

@@ -1,0 +1,200 @@
+"""Storybook's judge, what the evaluation asks, and what it makes of the answers."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from core.storybook import WEIGHTS, vocabulary
+from core.storybook import judge as j
+from core.storybook.cases import single_cases, trios
+from core.storybook.colours import colour_votes, name_colour
+from core.storybook.draw import PALETTE, jitter
+from core.storybook.evaluate import BASELINES, Plan, Rate, evaluate, ways, worse_than
+from core.storybook.studio import Studio
+from core.storybook.things import draw_thing
+
+CPU = torch.device("cpu")
+needs_judge = pytest.mark.skipif(not (WEIGHTS / "judge").exists(), reason="no judge exported yet")
+
+
+# --- judging -------------------------------------------------------------------------------------------------
+
+
+def test_colours_of_plain_paint_are_named_rightly():
+    rng = random.Random(0)
+    for name, rgb in PALETTE.items():
+        pixels = np.array([jitter(rgb, rng) for _ in range(50)], np.uint8)
+        assert list(PALETTE)[int(colour_votes(pixels).argmax())] == name
+
+
+@pytest.mark.parametrize("thing", ["flower", "boat", "painting", "cup"])
+def test_a_thing_has_the_colour_it_was_painted_in_whatever_else_it_shows(thing):
+    """A flower's stem is green and a boat's sail white, in any colour."""
+    named = []
+    for colour in PALETTE:
+        tile = np.asarray(draw_thing(thing, colour, 70, 80, random.Random(1000)))
+        named.append(name_colour(tile[tile[..., 3] > 127][:, :3], thing) == colour)
+    assert sum(named) >= 11
+
+
+def test_no_pixels_have_no_colour():
+    assert name_colour(np.zeros((0, 3), np.uint8), "cat") == ""
+
+
+def test_the_judge_reads_any_size_and_finds_in_windows():
+    judge = j.Judge().eval()
+    cells = j.cells_of(judge, torch.randint(256, (2, 256, 256, 3), dtype=torch.uint8))
+    assert cells.shape == (2, 1 + len(vocabulary.THINGS), j.CELLS, j.CELLS)
+    assert torch.allclose(cells.sum(1), torch.ones(2, j.CELLS, j.CELLS), atol=1e-5)
+    seen = torch.zeros(1 + len(vocabulary.THINGS), j.CELLS, j.CELLS)
+    seen[1 + 3, 4:8, 0:4] = 1  # the fourth thing on the left, the sixth on the right
+    seen[1 + 5, 4:8, 10:16] = 1
+    seen[0] = 1 - seen[1:].sum(0)
+    picture = torch.zeros(256, 256, 3, dtype=torch.uint8)
+    names = list(vocabulary.THINGS)
+    found = j.find(picture, seen)
+    assert found.thing == names[5] and found.x > 0.6 and found.colour == "black"
+    assert j.find(picture, seen, (0.0, 0.0, 0.5, 1.0)).thing == names[3]
+
+
+def test_a_box_is_looked_at_from_near():
+    """A judge that answers with brightness: only the box's own part counts, wherever the square had to move."""
+
+    class Bright(j.Judge):
+        def forward(self, pictures):
+            cells = torch.nn.functional.avg_pool2d(pictures.mean(1), 8) * 20
+            zeros = torch.zeros_like(cells)
+            return torch.stack([zeros, cells, -cells] + [zeros - 30] * (len(vocabulary.THINGS) - 2), 1)
+
+    names = list(vocabulary.THINGS)
+    picture = torch.zeros(256, 256, 3, dtype=torch.uint8)
+    picture[64:160, 0:64] = 255
+    assert j.find_in(Bright(), picture, (0.0, 0.25, 0.25, 0.625)).thing == names[0]
+    assert j.find_in(Bright(), picture, (0.26, 0.25, 0.5, 0.625)).thing == names[1]
+    assert j.find_in(Bright(), picture, (0.0, 0.7, 0.3, 1.0)).thing == names[1]
+
+
+def test_unseen_scenes_are_single_and_held_out():
+    scenes = j.unseen_scenes(30)
+    assert all(vocabulary.held_out(t.name, t.colour) for scene in scenes for t in scene.things)
+    assert {len(scene.things) for scene in scenes} == {1} and len(scenes) == 30
+
+
+def test_a_saved_judge_judges_the_same(tmp_path):
+    judge = j.Judge().half().float().eval()  # what float16 can hold
+    j.save_judge(judge, tmp_path)
+    picture = torch.randint(256, (1, 128, 128, 3), dtype=torch.uint8)
+    assert torch.allclose(j.cells_of(judge, picture), j.cells_of(j.load_judge(tmp_path), picture), atol=1e-5)
+    assert (tmp_path / "judge.safetensors").stat().st_size <= 1.9 * 2**20
+
+
+@needs_judge
+def test_the_judge_names_most_things_on_unseen_renders():
+    """What the card says of it, on fewer scenes; a judge that cannot is no judge."""
+    held = json.loads((WEIGHTS / "figures.json").read_text())["judge on renders"]
+    seen = j.on_renders(j.load_judge(WEIGHTS / "judge"), 60)
+    assert Rate(round(60 * seen.thing), 60).interval()[1] >= held["thing"]
+    assert sum(seen.confused.values()) == round(60 * (1 - seen.thing))
+
+
+# --- what is asked -------------------------------------------------------------------------------------------
+
+
+def test_evaluation_asks_only_for_what_training_never_saw():
+    assert all(vocabulary.held_out(c.thing, c.colour) for c in single_cases(100, False) + single_cases(100, True))
+    pairs = {f"{colour} {thing}" for thing, colour in vocabulary.held_out_pairs()}
+    for trio in trios(20):
+        assert len(trio.boxes) == len(set(trio.things)) == 3
+        assert {phrase.split(" ", 1)[1] for phrase in trio.phrases} <= pairs
+        assert vocabulary.unknown_words(trio.described().prompt + " " + trio.composed(0.2).prompt) == []
+
+
+def test_the_three_ways_say_the_same_with_the_same_noise(tmp_path):
+    trio = trios(1)[0]
+    asked = ways(trio, Studio(tmp_path, CPU), 5.0, 7)
+    assert {request.seed for request in asked.values()} == {7}
+    assert [len(request.regions) for request in asked.values()] == [3, 3, 0]
+    assert [request.bootstrap for request in list(asked.values())[:2]] == [0.2, 0.0]
+    assert all(phrase in asked["in one prompt"].prompt for phrase in trio.phrases)
+    assert [region.prompt for region in asked["right thing in its box"].regions] == list(trio.phrases)
+
+
+def test_things_are_drawn_inside_their_boxes():
+    for trio in trios(30):
+        for thing, (x0, y0, x1, y1) in zip(trio.drawn(1).things, trio.boxes, strict=True):
+            a0, b0, a1, b1 = thing.box()
+            assert x0 - 1e-9 <= a0 < a1 <= x1 + 1e-9 and y0 - 1e-9 <= b0 < b1 <= y1 + 1e-9
+            assert a1 - a0 == pytest.approx(x1 - x0) or b1 - b0 == pytest.approx(y1 - y0)
+
+
+def test_captions_of_three_things_fit_the_text_tower():
+    from core.storybook.networks import TEXT_LENGTH
+    from core.storybook.tokens import make_tokenizer
+
+    tokenizer = make_tokenizer()
+    assert max(len(tokenizer(trio.described().prompt).input_ids) for trio in trios(100)) <= TEXT_LENGTH
+
+
+# --- what is made of it --------------------------------------------------------------------------------------
+
+
+def test_wilson_interval_matches_the_published_example():
+    # 15 of 148: 6.24 to 16.05 %: Newcombe (1998), Statistics in Medicine 17, table I, method 3, second example
+    assert Rate(15, 148).interval() == pytest.approx((0.0624, 0.1605), abs=1e-4)
+
+
+def test_what_is_below_the_card_is_said_and_what_chance_explains_is_not():
+    recorded = {"right thing": 0.9, "autoencoder PSNR": 30.0, BASELINES[0]: 0.5}
+    same, counts = Rate(108, 120), {"right thing": 120, BASELINES[0]: 150}
+    assert worse_than(recorded, counts, {"right thing": same, "autoencoder PSNR": 29.95}) == []
+    assert len(worse_than(recorded, counts, {"right thing": Rate(100, 120), "autoencoder PSNR": 29.0})) == 2
+    assert worse_than(recorded, counts, {"right thing": Rate(8, 10)}) == []  # ten pictures do not tell 80 from 90 %
+    assert worse_than(recorded, counts, {"right thing": Rate(2, 10)}) != []
+    assert worse_than(recorded, counts, {BASELINES[0]: Rate(0, 150)}) == []  # what it is compared with may fall
+
+
+@pytest.mark.skipif(not (WEIGHTS / "model_index.json").exists(), reason="no weights exported yet")
+def test_the_studio_paints_what_a_person_gets():
+    from core.engine import Engine
+    from core.request import Done, Preview, Request
+
+    studio = Studio(WEIGHTS, CPU)
+    asked = Request(prompt="a red sofa", steps=2, seed=3, model=studio.model)
+    painted = list(studio.paint([asked, asked.replace(seed=4)]))
+    done = list(Engine(device="cpu").generate(asked.replace(model="storybook"), Preview("none")))[-1]
+    assert isinstance(done, Done)
+    assert np.abs(painted[0].astype(int) - done.pictures[0]).max() <= 2  # threads of other number may round otherwise
+    assert not np.array_equal(painted[0], painted[1])
+
+
+@pytest.fixture()
+def small_weights(tmp_path):
+    """The shipped weights with an untrained judge and no scorer."""
+    for part in WEIGHTS.iterdir():
+        if part.name not in ("judge", "scorer", "figures.json"):
+            (tmp_path / part.name).symlink_to(part)
+    j.save_judge(j.Judge(), tmp_path / "judge")
+    return tmp_path
+
+
+@pytest.mark.skipif(not (WEIGHTS / "model_index.json").exists(), reason="no weights exported yet")
+def test_an_evaluation_is_recorded_and_a_worse_one_fails(small_weights, monkeypatch, capsys):
+    monkeypatch.setattr("core.storybook.evaluate.STEPS", 2)
+    monkeypatch.setattr("core.storybook.judge.on_renders", lambda judge: j.Ceiling(0.5, 0.5, {("cat", "dog"): 1},
+                                                                                   {"cat": 2}))
+    plan = Plan(4, 1)
+    assert evaluate(small_weights, CPU, plan, keep=True) == 0
+    held = json.loads((small_weights / "figures.json").read_text())
+    assert set(BASELINES) < set(held["figures"]) and held["counts"]["right thing"] == 8
+    assert held["counts"]["right thing in its box"] == 3 and "--count 4 --layouts 1" in held["command"]
+    assert evaluate(small_weights, CPU, plan, confusion=True) == 0
+    assert "cat: 1 of 2 taken for dog 1" in capsys.readouterr().out
+    held["figures"]["autoencoder PSNR"] += 3
+    (small_weights / "figures.json").write_text(json.dumps(held))
+    assert evaluate(small_weights, CPU, plan) == 1
+    assert "WORSE autoencoder PSNR" in capsys.readouterr().out

@@ -122,7 +122,7 @@ def quality(held: dict[str, Any]) -> str:
         "saw a sample. What it cannot tell on renders it cannot find in samples either: read the table against this.",
     ]
     if held["judge confuses"]:
-        lines.append("- What it got wrong there: " + "; ".join(held["judge confuses"]) + ".")
+        lines.append("- What it got wrong there most often: " + "; ".join(held["judge confuses"][:8]) + ".")
     return "\n".join(lines)
 
 

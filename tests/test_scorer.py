@@ -75,6 +75,19 @@ def test_a_spoilt_caption_differs_in_one_word_that_storybook_knows():
         assert spoilt != caption and vocabulary.unknown_words(spoilt) == []
 
 
+def test_nothing_that_is_never_true_is_learnt_as_wrong():
+    from core.storybook.train_scorer import part_loss
+
+    pairs = {f"{colour} {thing}" for thing, colour in vocabulary.held_out_pairs()}
+    rng = random.Random(1)
+    spoilt = [spoil(caption, rng) for caption in ["a red sofa and a blue cat", "a green tree"] * 300]
+    assert not [one for one in spoilt if any(pair in one for pair in pairs)]
+    phrases = torch.randn(len(PHRASES), 8, requires_grad=True)
+    part_loss(torch.randn(4, 8), phrases, torch.tensor([0, 1, NOTHING, 0]), torch.tensor(1.0))[0].backward()
+    unseen = [i for i, (colour, what) in enumerate(PHRASES[:NOTHING]) if vocabulary.held_out(what, colour)]
+    assert len(unseen) == len(pairs) and not phrases.grad[unseen].any() and phrases.grad[2].any()
+
+
 def test_parts_show_the_thing_that_their_phrase_names(training_folder):
     from core.storybook.tokens import make_tokenizer
 

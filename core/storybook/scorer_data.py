@@ -17,10 +17,12 @@ from core.storybook.data import CANVASES, SHARD, read_shard, reduced, shards
 from core.storybook.scenes import Scene, sample_scene
 from core.storybook.tokens import encode
 from core.storybook.train_text import SHORT
-from core.storybook.vocabulary import COLOURS, SCENES, THINGS, article
+from core.storybook.vocabulary import COLOURS, SCENES, THINGS, article, held_out, held_out_pairs
 
 PHRASES = [(colour, thing) for thing in THINGS for colour in COLOURS] + [("", scene) for scene in SCENES]
 NOTHING = len(THINGS) * len(COLOURS)  # phrases from here on are scenes where nothing stands
+# Those that are true of some render: what is never true must not be learnt as always wrong.
+POSSIBLE = torch.tensor([i >= NOTHING or not held_out(what, colour) for i, (colour, what) in enumerate(PHRASES)])
 EMPTY_SHARE = 0.15  # of the parts show a scene without a thing
 SYNONYMS = 0.3  # of the words are another wording
 
@@ -43,10 +45,22 @@ def _pattern(table: dict[str, tuple[str, ...]]) -> re.Pattern[str]:
 
 
 _COLOUR, _THING = _pattern(COLOURS), _pattern(THINGS)
+_UNSEEN = [f"{colour} {thing}" for thing, colour in held_out_pairs()]
 
 
 def spoil(caption: str, rng: random.Random) -> str:
-    """The caption with one colour, thing or side exchanged for another; unchanged where it names none."""
+    """The caption with one colour, thing or side exchanged for another; unchanged where it names none.
+
+    Not for one that makes a held-out pair, as POSSIBLE.
+    """
+    for _ in range(5):
+        spoilt = _exchange(caption, rng)
+        if not any(pair in spoilt for pair in _UNSEEN):
+            return spoilt
+    return caption
+
+
+def _exchange(caption: str, rng: random.Random) -> str:
     ways = []
     for pattern, table in ((_COLOUR, COLOURS), (_THING, THINGS)):
         found = list(pattern.finditer(caption))

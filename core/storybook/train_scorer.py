@@ -18,7 +18,7 @@ from core.storybook import networks as n
 from core.storybook.judge import unseen_scenes
 from core.storybook.loop import Batch, Run, fit
 from core.storybook.scenes import paint
-from core.storybook.scorer_data import NOTHING, PHRASES, cut, load_examples, phrase
+from core.storybook.scorer_data import NOTHING, PHRASES, POSSIBLE, cut, load_examples, phrase
 from core.storybook.tokens import encode, make_tokenizer, save_tokenizer
 from core.storybook.train_text import contrast
 from core.storybook.vocabulary import COLOURS, THINGS, article
@@ -148,6 +148,7 @@ def whole_loss(images: Tensor, texts: Tensor, wrong: Tensor, ids: Tensor, scale:
 def part_loss(images: Tensor, phrases: Tensor, wanted: Tensor, scale: Tensor) -> tuple[Tensor, float]:
     """Each part of a picture against every thing in every colour, and every scene with nothing there."""
     logits = F.normalize(images.float(), dim=-1) @ F.normalize(phrases.float(), dim=-1).T * scale.exp().clamp(max=100)
+    logits = logits.masked_fill(~POSSIBLE.to(logits.device), -1e4)
     return F.cross_entropy(logits, wanted), (logits.argmax(1) == wanted).float().mean().item()
 
 

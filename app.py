@@ -36,6 +36,8 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", default="storybook", metavar="storybook|PATH|HUB-ID", help="default: storybook")
     parser.add_argument("--models-dir", type=Path, default=Path("models"), help="folder of diffusers folders")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder for finished pictures")
+    parser.add_argument("--trajectories", type=float, default=2.0, metavar="GIB",
+                        help="room for the kept steps of runs, beyond which the oldest go (default: 2; 0 keeps none)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--auth", metavar="USER:PASS", help="ask for this login; needed for other hosts than this one")
     return parser.parse_args(arguments)
@@ -59,7 +61,10 @@ def make_studio(chosen: argparse.Namespace, frames: Path) -> Studio:
 
     from ui.studio import Studio
 
-    return Studio(catalogue, Jobs(engine, chosen.outputs, frames), styles, chosen.model)
+    if not 0 <= chosen.trajectories < 2**30:
+        raise StartError(f"--trajectories cannot be {chosen.trajectories:g} GiB: take 0, which keeps none, or more.")
+    jobs = Jobs(engine, chosen.outputs, frames, trajectories=int(chosen.trajectories * 2**30))
+    return Studio(catalogue, jobs, styles, chosen.model)
 
 
 def check_address(host: str, port: int, auth: str | None) -> None:

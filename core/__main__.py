@@ -1,4 +1,4 @@
-"""The command line: `python -m core generate|compose|compare|models|samplers|bench`. See `--help` of each.
+"""The command line: `python -m core COMMAND`, see `--help`, of each command too.
 
 Exit status: 0 done; 2 bad input, with one line on stderr; 130 stopped.
 """
@@ -11,14 +11,20 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from core.errors import BadRequest, LoomError
 from core.models.catalogue import Catalogue
-from core.request import DECODERS, PRECISIONS, Preview, Request
+from core.request import DECODERS, PRECISIONS, Done, Preview, Request, Step, StepInfo
+
+if TYPE_CHECKING:
+    from core.recorder import Recorder
+    from core.trajectory import Past
 
 STOPPED = 130
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,8 +70,26 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("spec", type=Path, metavar="SPEC.json")
     compare.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write, or to go on in")
     compare.add_argument("--models-dir", default="models")
-    compare.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    compare.add_argument("--device", default="auto", choices=DEVICES)
     compare.set_defaults(run=_compare)
+
+    resume = commands.add_parser("resume", help="finish a run that was stopped or killed")
+    resume.set_defaults(run=_resume)
+    fork = commands.add_parser("fork", help="go on from a step of a kept run with something changed")
+    fork.add_argument("--at", type=int, required=True, metavar="K", help="the first step, from 0, that is made anew")
+    fork.set_defaults(run=_fork)
+    decode = commands.add_parser("decode", help="a kept step as a picture, at full quality")
+    decode.add_argument("--step", type=int, required=True, metavar="K", help="from 0, as in steps.json")
+    decode.add_argument("--source", default="x0", help="x0: what the network believed (default); xt: what it saw")
+    decode.set_defaults(run=_decode)
+    for command in (resume, fork, decode):
+        command.add_argument("kept", type=Path, metavar="RUN.safetensors")
+        command.add_argument("--out", type=Path, required=True, help="the PNG to write; a batch adds -2, -3, ...")
+        command.add_argument("--models-dir", default="models")
+        command.add_argument("--device", default="auto", choices=DEVICES)
+    for command in (resume, fork):
+        add_watching_options(command)
+    add_fork_options(fork)
 
     models = commands.add_parser("models", help="list the models")
     models.add_argument("--models-dir", default="models")
@@ -77,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true", help="print JSON instead of a table")
     bench.add_argument("--model", default="storybook")
     bench.add_argument("--models-dir", default="models")
-    bench.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    bench.add_argument("--device", default="auto", choices=DEVICES)
     bench.add_argument("--rounds", type=int, default=5, help="interleaved repetitions; the median is reported")
     bench.add_argument("--only", help="run only the parts whose name holds this word")
     bench.set_defaults(run=_bench)
@@ -102,10 +126,31 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stride", type=_number, help="pixels from window to window; default: 128")
     parser.add_argument("--wrap", action="store_true", default=None, help="join right edge and left: 360 degrees")
     parser.add_argument("--precision", default=defaults.precision, help=", ".join(PRECISIONS))
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument("--device", default="auto", choices=DEVICES)
+    parser.add_argument("--trajectory", type=Path, metavar="RUN.safetensors", help="keep the steps there")
+    add_watching_options(parser)
+
+
+def add_watching_options(parser: argparse.ArgumentParser) -> None:
+    """What is to be seen of a run, and how far it goes."""
     parser.add_argument("--preview", default="vae", help=", ".join(DECODERS) + " (with --frames)")
     parser.add_argument("--frames", type=Path, metavar="DIR", help="write every step's preview and steps.json there")
     parser.add_argument("--stop-after", type=int, metavar="K", help="stop after K steps and keep what there is")
+
+
+# what a fork may change, and what it is told that it may not
+_CHANGES = ("prompt", "sampler", "schedule", "steps", "guidance", "seed", "precision", "bootstrap", "masks")
+_FIXED = ("model", "width", "height", "batch")
+
+
+def add_fork_options(parser: argparse.ArgumentParser) -> None:
+    """What may be changed; whatever is not given stays as the parent has it."""
+    parser.add_argument("--negative", metavar="TEXT")
+    for name in _CHANGES + _FIXED:
+        about = argparse.SUPPRESS if name in _FIXED else None
+        parser.add_argument(f"--{name}", type=str if name in ("prompt", "negative") else _number, help=about)
+    parser.add_argument("--layout", type=Path, metavar="LAYOUT.json", help="regions from here on: those of the layout")
+    parser.add_argument("--trajectory", type=Path, metavar="FORK.safetensors", help="keep the fork's steps there")
 
 
 # options that are None unless given
@@ -154,54 +199,119 @@ def _compare(options: argparse.Namespace) -> int:
     return STOPPED if command(options) else 0
 
 
-def _make(options: argparse.Namespace, catalogue: Catalogue, request: Request) -> int:
-    """Run a request and write its pictures; the exit status."""
+def _resume(options: argparse.Namespace) -> int:
+    from core.trajectory import Past, Trajectory
+
+    past = Past.resume(Trajectory(options.kept))
+    return _make(options, Catalogue(options.models_dir, extra=past.request.model), past.request, past)
+
+
+def _fork(options: argparse.Namespace) -> int:
+    from core import layoutfile
+    from core.trajectory import Past, Trajectory
+
+    given = {"negative_prompt" if name == "negative" else name: value for name in ("negative", *_CHANGES, *_FIXED)
+             if (value := getattr(options, name)) is not None}
+    layout = layoutfile.read(options.layout) if options.layout else {}
+    run = Trajectory(options.kept)
+    past = Past.fork(run, options.at, {**layout, **given})
+    if options.trajectory and options.trajectory.resolve() == options.kept.resolve():
+        raise BadRequest(f"--trajectory would overwrite the parent, {options.kept.name}: give the fork another name.")
+    return _make(options, Catalogue(options.models_dir, extra=past.request.model), past.request, past)
+
+
+def _decode(options: argparse.Namespace) -> int:
+    from core.trajectory import Trajectory
+
+    run = Trajectory(options.kept)
+    latents = run.latents(options.step, options.source)
+    catalogue = Catalogue(options.models_dir, extra=run.request.model)
+    catalogue.get(run.request.model)
+    _check_out(options)
+
+    from core.engine import Engine
+
+    pictures = Engine(catalogue, options.device).decode(latents, run.request, "vae", run.outline.model)
+    forked = (run.parent.file, run.parent.step) if run.parent else None
+    _save(options.out, pictures, run.request, options.step + (options.source == "x0"), forked)
+    return 0
+
+
+def _check_out(options: argparse.Namespace) -> None:
+    """Raises BadRequest and OutputError for places where nothing can be written, before anything is computed."""
+    from core.files import writable
+
+    for name, example in (("out", "picture.png"), ("trajectory", "run.safetensors")):
+        path = getattr(options, name, None)
+        if path is None:
+            continue
+        if not path.name or path.is_dir():
+            raise BadRequest(f"--{name} must name a file, not the folder {path}: add a name, like {example}.")
+        writable(path.resolve().parent)
+    if getattr(options, "frames", None):
+        writable(options.frames)
+
+
+def _make(options: argparse.Namespace, catalogue: Catalogue, request: Request, past: Past | None = None) -> int:
+    """Run a request and write its pictures; the exit status. past: what it resumes or forks."""
     from core.checks import check
-    from core.files import disk_errors, writable
 
     preview = Preview(options.preview)
     for note in check(request, catalogue.get(request.model)):
         print(note.text, file=sys.stderr)
     if options.stop_after is not None and options.stop_after < 1:
         raise BadRequest(f"--stop-after must be 1 or more, not {options.stop_after}.")
-    if not options.out.name or options.out.is_dir():
-        raise BadRequest(f"--out must name a file, not the folder {options.out}: add a name, like picture.png.")
-    writable(options.out.resolve().parent)
-    if options.frames:
-        writable(options.frames)
+    _check_out(options)
 
-    from core import metadata
     from core.engine import Engine  # torch and diffusers: only now that the request is known to be good
+    from core.recorder import Recorder
 
+    resumes = past is not None and past.changes is None
+    keep = past.run.path if past and resumes else options.trajectory
     cancel = threading.Event()
     previous = signal.signal(signal.SIGINT, lambda *_: cancel.set())
     try:
-        done = _run(Engine(catalogue, options.device), request, preview if options.frames else Preview("none"),
-                    cancel, options.frames, options.stop_after)
+        events = Engine(catalogue, options.device).generate(
+            request, preview if options.frames else Preview("none"), cancel, past)
+        done = _run(events, request, cancel, options.frames, options.stop_after,
+                    Recorder(keep, go_on=resumes) if keep else None)
     finally:
         signal.signal(signal.SIGINT, previous)
-    for k, picture in enumerate(done.pictures):
-        path = options.out.with_name(f"{options.out.stem}-{k + 1}{options.out.suffix}") if k else options.out
-        one = request.single(k).replace(precision=done.precision)
-        with disk_errors("picture", path.parent):
-            metadata.save_png(picture, path, one, stopped_after=done.steps if done.stopped else None)
-        print(path)
+    forked = (past.run.path.name, past.steps) if past and not resumes else None
+    if past and resumes and past.run.parent:
+        forked = (past.run.parent.file, past.run.parent.step)
+    _save(options.out, done.pictures, request.replace(precision=done.precision), done.steps if done.stopped else None,
+          forked)
     return STOPPED if done.stopped else 0
 
 
-def _run(engine: Any, request: Request, preview: Preview, cancel: threading.Event, frames: Path | None,
-         stop_after: int | None) -> Any:
-    """Drive one run: frames and steps.json as they come, progress on stderr, the Done."""
+def _save(out: Path, pictures: Sequence[Any], request: Request, stopped_after: int | None,
+          forked: tuple[str, int] | None) -> None:
+    """Write the pictures of a batch and say where they are."""
+    from core import metadata
+    from core.files import disk_errors
+
+    for k, picture in enumerate(pictures):
+        path = out.with_name(f"{out.stem}-{k + 1}{out.suffix}") if k else out
+        with disk_errors("picture", path.parent):
+            metadata.save_png(picture, path, request.single(k), stopped_after=stopped_after, forked=forked)
+        print(path)
+
+
+def _run(events: Iterator[Step | Done], request: Request, cancel: threading.Event, frames: Path | None,
+         stop_after: int | None, recorder: Recorder | None) -> Done:
+    """Drive one run: frames, steps.json and the trajectory as they come, progress on stderr, the Done."""
     from dataclasses import asdict
 
     from core.files import disk_errors, save_jpeg
-    from core.request import Done, StepInfo
 
     steps: list[dict[str, Any]] = []
-    for event in engine.generate(request, preview, cancel):
+    for event in events:
         if isinstance(event, Done):
             if sys.stderr.isatty():
                 print(file=sys.stderr)
+            if recorder:
+                recorder.close()
             return event
         steps.append(asdict(StepInfo.of(event)))
         if frames:
@@ -210,6 +320,13 @@ def _run(engine: Any, request: Request, preview: Preview, cancel: threading.Even
                     name = f"{event.index:03d}-{k + 1}.jpg" if k else f"{event.index:03d}.jpg"
                     save_jpeg(picture, frames / name, (request.width, request.height))
                 (frames / "steps.json").write_text(json.dumps(steps, indent=1), encoding="utf-8")
+        if recorder:
+            try:
+                recorder.add(event)
+            except LoomError as error:  # the picture is worth more than its steps
+                print(f"The run goes on, its steps are not kept. {error}", file=sys.stderr)
+                recorder.close()
+                recorder = None
         if sys.stderr.isatty():
             print(f"\rstep {event.index + 1} of {event.total}, sigma {event.sigma:.2f}, {event.seconds:.1f} s",
                   end="", file=sys.stderr)

@@ -33,8 +33,10 @@ from core.engine import Engine
 from core.jobs import Jobs
 from core.layout import layout_of, predicted_cost
 from core.models.catalogue import Catalogue
-from core.request import Done, Preview, Region, Request
+from core.recorder import Recorder
+from core.request import Done, Preview, Region, Request, Step
 from core.samplers.build import build
+from core.trajectory import Trajectory
 
 PROMPT = "a red sofa in a living room"
 STEPS = 20
@@ -226,6 +228,21 @@ def reference_regions(engine: Engine, request: Request) -> torch.Tensor:
     return model.decode(x)
 
 
+def trajectory(bench: Bench) -> Iterator[Row]:
+    """Keeping every step in a file / not keeping them; and what a step takes on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.safetensors"
+
+        def kept() -> None:
+            with contextlib.closing(Recorder(path)) as recorder:
+                for event in bench.engine.generate(bench.request, Preview("none")):
+                    if isinstance(event, Step):
+                        recorder.add(event)
+
+        yield _named(bench.ratios(bench.generate, {"kept": kept})["kept"], "steps kept / not kept", 1.01)
+        yield Row("a step on disk", path.stat().st_size / Trajectory(path).total / 2**10, "KiB")
+
+
 def speed(bench: Bench) -> Iterator[Row]:
     """Plain times on this machine, for orientation."""
     model = bench.engine.load(bench.request.model, bench.request.precision)
@@ -313,8 +330,8 @@ def page_start(bench: Bench) -> Iterator[Row]:
 
 
 PARTS: tuple[Callable[[Bench], Iterator[Row]], ...] = (
-    loop_overhead, against_diffusers, preview_cost, regions_cost, regions_crops, regions_memory, speed, first_preview,
-    peak_memory, page_start)
+    loop_overhead, against_diffusers, preview_cost, regions_cost, regions_crops, regions_memory, trajectory, speed,
+    first_preview, peak_memory, page_start)
 
 
 def run(options: argparse.Namespace) -> None:

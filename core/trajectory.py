@@ -234,8 +234,8 @@ class Past:
         if not 0 <= at <= last:
             raise BadRequest(f"{run.path.name} cannot be forked at step {at}: it holds {run.taken} of {run.total} "
                              f"steps, choose from 0 to {last}.")
-        run.outline.changed(changes)
-        return cls(run, at, dict(changes))
+        values = run.outline.changed(changes).to_dict()
+        return cls(run, at, {name: values[name] for name in changes})
 
     @property
     def request(self) -> Request:

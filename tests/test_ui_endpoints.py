@@ -36,7 +36,7 @@ def client(studio: Served) -> Client:
 
 def test_only_the_promised_endpoints_are_offered(client: Client) -> None:
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(named) == {"/txt2img", "/compose", "/compare", "/models", "/samplers"}
+    assert set(named) == {"/txt2img", "/compose", "/compare", "/resume", "/fork", "/decode", "/models", "/samplers"}
     parameters = {p["parameter_name"]: p["parameter_default"] for p in named["/txt2img"]["parameters"]}
     assert parameters == {name: getattr(Request(), name) for name in form.FIELDS} | {"preview": "none"}
 

@@ -10,9 +10,8 @@ import gradio as gr
 from core.errors import LoomError
 from core.request import Preview, Request
 from core.samplers import rows
-from ui import endpoint_compare
-from ui.components.base import file_url
-from ui.stream import settings_line
+from ui import endpoint_compare, endpoint_trajectories
+from ui.answers import to_the_end
 from ui.studio import Studio
 
 _DEFAULT = Request()
@@ -64,6 +63,7 @@ def add(studio: Studio) -> None:
         "`prompt` rules what is left. Also wide and tall pictures, by windows (panorama). Returns what /txt2img does."))
 
     endpoint_compare.add(studio)
+    endpoint_trajectories.add(studio)
 
     def models() -> list[dict]:
         return studio.catalogue.rows()
@@ -80,23 +80,8 @@ def add(studio: Studio) -> None:
 async def answer(studio: Studio, values: dict[str, Any], preview: str) -> tuple[Any, dict]:
     """Run a request to its end. Raises gr.Error with the one line that says what is wrong."""
     try:
-        request = Request.parse(values)
-        decoder = Preview(preview)
+        request, decoder = Request.parse(values), Preview(preview)
         notes = studio.check(request)
-        job = studio.jobs.submit(request, decoder)
-        try:
-            async for _ in studio.jobs.watch(job):
-                pass
-        finally:  # nobody is left to want it when the client is gone
-            studio.jobs.stop(job.id)
-        if job.error:
-            raise job.error
+        return await to_the_end(studio, studio.jobs.submit(request, decoder), notes)
     except LoomError as error:
         raise gr.Error(str(error), print_exception=False) from None
-    files = [{"path": str(path.resolve()), "url": None, "orig_name": path.name, "mime_type": "image/png",
-              "meta": {"_type": "gradio.FileData"}} for path in job.results]
-    info = {"seed": request.seed, "settings": settings_line(request), "request": request.to_dict(),
-            "evaluations": job.steps[-1].evaluations if job.steps else 0, "seconds": round(job.seconds, 3),
-            "stopped": job.state == "stopped", "notes": [note.text for note in notes],
-            "urls": [file_url(path) for path in job.results]}
-    return files, info

@@ -1,0 +1,39 @@
+"""What endpoints answer with: files, and an object on how they came to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from core.checks import Note
+from core.jobs import Job
+from ui.components.base import file_url
+from ui.stream import settings_line
+from ui.studio import Studio
+
+
+async def to_the_end(studio: Studio, job: Job, notes: Sequence[Note] = ()) -> tuple[Any, dict]:
+    """(PNG files, about them) once the job is over; it is stopped when nobody waits any more. Raises its LoomError."""
+    try:
+        async for _ in studio.jobs.watch(job):
+            pass
+    finally:  # nobody is left to want it when the client is gone
+        studio.jobs.stop(job.id)
+    if job.error:
+        raise job.error
+    request, outputs = job.request, studio.jobs.outputs
+    kept = job.trajectory if job.trajectory and job.trajectory.is_relative_to(outputs) else None
+    lines = [*(note.text for note in notes), *([job.note] if job.note else [])]
+    info = {"seed": request.seed, "settings": settings_line(request), "request": request.to_dict(),
+            "evaluations": job.steps[-1].evaluations if job.steps else 0, "seconds": round(job.seconds, 3),
+            "stopped": job.state == "stopped", "notes": lines,
+            "trajectory": kept.relative_to(outputs).as_posix() if kept else "",
+            "urls": [file_url(path) for path in job.results]}
+    return files(job.results), info
+
+
+def files(paths: Sequence[Path]) -> Any:
+    """PNG files as gradio sends them."""
+    return [{"path": str(path.resolve()), "url": None, "orig_name": path.name, "mime_type": "image/png",
+             "meta": {"_type": "gradio.FileData"}} for path in paths]

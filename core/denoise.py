@@ -192,7 +192,8 @@ def regions(predictors: Sequence[Predictor], weights: Sequence[Tensor], masks: S
     weights: each (1, 1, h, w), >= 0. masks: each (1, 1, h, w) in 0..1, what a region sees of x while bootstrapping;
     None for the background, which always sees all of it. names: each region's number in the whole picture.
     Averaging the stepped latents, as MultiDiffusion does, is the same for every solver, because a step is affine in
-    the output; so there is one x, one solver, one noise (equality in tests/test_regions.py).
+    the output; so there is one x, one solver, one noise (equality in tests/test_regions.py). Where it is not
+    (`Sampler.affine`: a step size taken from the output's norm), it is taken from the fused output's.
     Source: MultiDiffusion, arXiv:2302.08113, eq. 5.
     """
     def predict(x: Tensor, moment: Moment) -> Questions:

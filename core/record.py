@@ -53,7 +53,7 @@ class Leg(NamedTuple):
     def calls(self) -> list[int]:
         """Network calls of each of its steps, were it the last leg."""
         entry = samplers.SAMPLERS[self.sampler]
-        return [1] * self.moved + entry.call_counts(self.steps - self.skipped)
+        return [1] * self.moved + entry.last_counts(self.steps, self.skipped)
 
 
 def calls_of(legs: Sequence[Leg]) -> list[int]:

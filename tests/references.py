@@ -91,3 +91,117 @@ def training_sigmas() -> np.ndarray:
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     kept = np.cumprod(1 - betas)
     return np.sqrt((1 - kept) / kept)
+
+
+# -- solvers that diffusers lacks
+
+
+def dpmpp_2s_ancestral(model: Denoiser, x: Tensor, sigmas: list[float], noise: Noise) -> Tensor:
+    """`sample_dpmpp_2s_ancestral` of k-diffusion, eta 1: DPM-Solver++(2S) with r 1/2 in time t = -log(sigma)."""
+    for s, s_next in zip(sigmas, sigmas[1:], strict=False):
+        denoised = model(x, s)
+        if s_next == 0:
+            return denoised
+        down, up = ancestral(s, s_next)
+        t, t_next = -math.log(s), -math.log(down)
+        h = t_next - t
+        middle = math.exp(-(t + h / 2))
+        x_2 = middle / s * x - math.expm1(-h / 2) * denoised
+        x = down / s * x - math.expm1(-h) * model(x_2, middle) + up * noise(s, s_next)
+    raise AssertionError("sigmas end with 0")
+
+
+def restart(model: Denoiser, x: Tensor, sigmas: list[float], noise: Noise, *, after: int, highest: float, steps: int,
+            times: int) -> Tensor:
+    """Algorithm 1 of Xu et al. 2023, arXiv:2306.14878, as `restart_sampler` of Automatic1111 goes through it.
+
+    after: the step of the way down at whose end it goes back to `highest`; steps: down again, Karras-spaced.
+    """
+    def slope(x: Tensor, s: float) -> Tensor:
+        return (x - model(x, s)) / s
+
+    intervals: list[tuple[float, float]] = []
+    for k, (s, s_next) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
+        intervals.append((s, s_next))
+        if k == after:
+            inner = karras_sigmas(steps + 1, s_next, highest)[:-1]
+            intervals += list(zip(inner, inner[1:], strict=False)) * times
+    before = sigmas[0]
+    for s, s_next in intervals:
+        if s > before:
+            x = x + math.sqrt(s**2 - before**2) * noise(before, s)
+        d = slope(x, s)
+        euler = x + (s_next - s) * d
+        x = euler if s_next == 0 else x + (s_next - s) * (d + slope(euler, s_next)) / 2
+        before = s_next
+    return x
+
+
+def annealed_langevin(model: Denoiser, x: Tensor, sigmas: list[float], noise: Noise, epsilon: float,
+                      steps: int) -> Tensor:
+    """Algorithm 1 of Song & Ermon 2019, arXiv:1907.05600, then the clean estimate. sigmas: without a final 0."""
+    for s in sigmas:
+        alpha = epsilon * s**2 / sigmas[-1] ** 2
+        for _ in range(steps):
+            score = (model(x, s) - x) / s**2
+            x = x + alpha / 2 * score + math.sqrt(alpha) * noise(s, s)
+    return model(x, sigmas[-1])
+
+
+def reverse_diffusion_langevin(model: Denoiser, x: Tensor, sigmas: list[float], noise: Noise, snr: float) -> Tensor:
+    """Algorithm 2 (VE) of Song et al. 2021, arXiv:2011.13456, with algorithm 4 as its corrector; one corrector step."""
+    for s, s_next in zip(sigmas, sigmas[1:], strict=False):
+        spread = s**2 - s_next**2
+        x = x + spread * (model(x, s) - x) / s**2
+        if s_next == 0:
+            return x
+        x = x + math.sqrt(spread) * noise(s, s_next)
+        z, g = noise(s_next, s_next), (model(x, s_next) - x) / s_next**2
+        size = 2 * (snr * float(z.square().sum().sqrt()) / float(g.square().sum().sqrt())) ** 2
+        x = x + size * g + math.sqrt(2 * size) * z
+    raise AssertionError("sigmas end with 0")
+
+
+def ancestral_langevin(model: Denoiser, x: Tensor, sigmas: list[float], noise: Noise, snr: float,
+                       alpha: Callable[[float], float]) -> Tensor:
+    """DDPM (algorithm 2 of Ho et al. 2020, arXiv:2006.11239, small variance) in the place of the predictor of Song et
+    al.'s algorithm 3 (VP), with algorithm 5 as its corrector; one corrector step. alpha(sigma): 1 - beta there."""
+    def epsilon(x: Tensor, s: float) -> Tensor:
+        full = x * math.sqrt(1 + s**2)
+        return (full - model(full, s)) / s
+
+    for s, s_next in zip(sigmas, sigmas[1:], strict=False):
+        x = ddpm_mean(x, epsilon(x, s), s, s_next)
+        if s_next == 0:
+            return x
+        x = x + math.sqrt(ddpm_variances(s, s_next)[0]) * noise(s, s_next)
+        z, g = noise(s_next, s_next), -epsilon(x, s_next) * math.sqrt(1 + s_next**2) / s_next
+        size = 2 * alpha(s_next) * (snr * float(z.square().sum().sqrt()) / float(g.square().sum().sqrt())) ** 2
+        x = x + size * g + math.sqrt(2 * size) * z
+    raise AssertionError("sigmas end with 0")
+
+
+def improved_ddpm(model: Denoiser, x: Tensor, sigmas: list[float], noise: Noise, v: float) -> Tensor:
+    """DDPM with the variance of equation 15 of Nichol & Dhariwal 2021, arXiv:2102.09672: log-linear between bounds."""
+    for s, s_next in zip(sigmas, sigmas[1:], strict=False):
+        full = x * math.sqrt(1 + s**2)
+        x = ddpm_mean(x, (full - model(full, s)) / s, s, s_next)
+        if s_next == 0:
+            return x
+        small, large = ddpm_variances(s, s_next)
+        x = x + math.sqrt(math.exp(v * math.log(large) + (1 - v) * math.log(small))) * noise(s, s_next)
+    raise AssertionError("sigmas end with 0")
+
+
+def ddpm_mean(x: Tensor, epsilon: Tensor, s: float, s_next: float) -> Tensor:
+    """Equation 11 of Ho et al. 2020, for a step of any length."""
+    kept, kept_next = 1 / (1 + s**2), 1 / (1 + s_next**2)
+    alpha = kept / kept_next
+    return (x - (1 - alpha) / math.sqrt(1 - kept) * epsilon) / math.sqrt(alpha)
+
+
+def ddpm_variances(s: float, s_next: float) -> tuple[float, float]:
+    """beta-tilde and beta of Ho et al. 2020, section 3.2, for a step of any length."""
+    kept, kept_next = 1 / (1 + s**2), 1 / (1 + s_next**2)
+    beta = 1 - kept / kept_next
+    return (1 - kept_next) / (1 - kept) * beta, beta

@@ -15,6 +15,9 @@ from core.engine import _Solver
 from core.samplers import Sampler
 from core.samplers.build import build, step_options
 
+# Stable Diffusion's, as a scheduler is told it.
+TRAINING = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
+            "prediction_type": "epsilon"}
 Answer = Callable[[Tensor, denoise.Moment], Tensor]  # (x scaled for the network, where) -> the network's output
 
 

@@ -14,8 +14,9 @@ ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "diffusers", "transformers", "torchsde", "scipy")
 
 # From the ground up: each floor may import those before it and itself. A new file in core gets its place here.
-FLOORS = ("errors", "registry", "masks", "request", "files", "metadata", "prompts", "samplers", "models", "layout",
-          "layoutfile", "scorer", "storybook", "checks", "presets", "estimates", "record", "trajectoryfile",
+FLOORS = ("errors", "registry", "masks", "request", "files", "metadata", "prompts", "estimates",
+          "samplers", "models", "layout",
+          "layoutfile", "scorer", "storybook", "checks", "presets", "record", "trajectoryfile",
           "trajectory", "recorder", "views", "export", "job", "favours", "jobs", "denoise", "regions", "course",
           "previews", "engine", "evaluation", "compare", "metrics", "grid", "comparing", "contests", "bench",
           "__main__")

@@ -21,7 +21,7 @@ from core.estimates import as_epsilon, clean_estimate
 from core.models.catalogue import STORYBOOK
 from core.request import MAX_STEPS, Done, Preview, Request
 from core.samplers import SAMPLERS, SCHEDULES
-from core.samplers.build import build, explicit_timesteps, noise_levels, step_options
+from core.samplers.build import build, explicit_timesteps, noise_levels, scheduler_class, step_options
 from tests.solving import solve
 
 NO_PREVIEW = Preview("none")
@@ -53,6 +53,9 @@ DOCUMENTED: dict[str, tuple[str, dict[str, Any]]] = {
     "LCM": ("LCMScheduler", _SD),
     "TCD": ("TCDScheduler", _SD),
 }
+# What diffusers lacks and this project has written: in diffusers' shape, so its pipelines run them too. What they
+# compute is held against their papers in tests/test_own_solvers.py.
+OWN = {label: entry.scheduler for label, entry in SAMPLERS.items() if "." in entry.scheduler}
 SCHEDULE_FLAGS: dict[str, dict[str, Any]] = {
     "Uniform": {}, "Karras": {"use_karras_sigmas": True}, "Exponential": {"use_exponential_sigmas": True},
     "Beta": {"use_beta_sigmas": True}, "SGM Uniform": {"timestep_spacing": "trailing"},
@@ -88,7 +91,7 @@ def training(engine: Engine) -> dict[str, Any]:
 
 
 def test_every_sampler_of_the_registry_has_its_documented_counterpart_here() -> None:
-    assert set(DOCUMENTED) == set(SAMPLERS)
+    assert set(DOCUMENTED) | set(OWN) == set(SAMPLERS)
     assert set(SCHEDULE_FLAGS) | {"Automatic"} == set(SCHEDULES)
 
 
@@ -97,10 +100,10 @@ def test_every_sampler_of_the_registry_has_its_documented_counterpart_here() -> 
 def test_the_latents_are_those_of_the_diffusers_pipeline(
         engine: Engine, pipelines: dict[str, Any], model: str, sampler: str, schedule: str) -> None:
     pipe, request = pipelines[model], ask(sampler, schedule, model=model)
-    kind, settings = DOCUMENTED[sampler]
+    kind, settings = DOCUMENTED.get(sampler) or (OWN[sampler], {})
     # Stable Diffusion's own configurations leave the spacing to each sampler; one saved by diffusers pins DDIM's.
     given = {name: value for name, value in pipe.scheduler.config.items() if name != "timestep_spacing"}
-    scheduler = getattr(diffusers, kind).from_config(given, **settings | SCHEDULE_FLAGS[schedule])
+    scheduler = scheduler_class(kind).from_config(given, **settings | SCHEDULE_FLAGS[schedule])
     extra: dict[str, Any] = {"eta": 0.3} if sampler == "TCD" else {}  # as its documentation calls the pipeline
     if schedule in ("Simple", "Align Your Steps"):
         extra["timesteps"] = explicit_timesteps(schedule, STEPS, scheduler.alphas_cumprod)
@@ -158,7 +161,9 @@ def test_the_schedule_has_one_falling_noise_level_per_network_call(
     assert (np.diff(times) <= 0).all() and times.min() >= 0 and times.max() < 1000, times
 
 
-SCALED = ("DPM++ SDE", "Euler a", "Euler", "LMS", "Heun", "DPM2", "DPM2 a")  # theirs are x0 + sigma * noise
+# theirs are x0 + sigma * noise
+SCALED = ("DPM++ SDE", "Euler a", "Euler", "LMS", "Heun", "DPM2", "DPM2 a", "DPM++ 2S a", "Restart", "PC VE",
+          "Langevin")
 
 
 def levels_shown(scheduler: Any) -> list[tuple[float, float]]:
@@ -184,7 +189,7 @@ def test_the_noise_level_of_every_call_is_the_one_the_scheduler_scales_by(
 WITH_CLEAN = [label for label, (kind, _) in DOCUMENTED.items()
               if kind in ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler",
                           "LMSDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
-                          "DPMSolverSDEScheduler", "DDIMScheduler", "DDPMScheduler")]
+                          "DPMSolverSDEScheduler", "DDIMScheduler", "DDPMScheduler")] + list(OWN)
 
 
 NO_SAMPLE = ("EulerAncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
@@ -310,6 +315,12 @@ def test_each_refused_combination_says_so_in_one_line_with_the_way_out(sampler: 
         with pytest.raises(BadRequest, match=f"take at least {entry.least_steps}") as refused:
             samplers.resolve(sampler, "Automatic", steps)
         assert refused.value.field == "steps"
+
+
+@pytest.mark.parametrize("sampler, least", [("Langevin", 40), ("PC VE", 20), ("Restart", 8)])
+def test_samplers_that_leave_noise_in_few_steps_say_so(sampler: str, least: int) -> None:
+    assert f"take {least} or more" in (samplers.verdict(sampler, "Automatic", least - 1) or "")
+    assert samplers.verdict(sampler, "Automatic", least) is None
 
 
 @pytest.mark.parametrize("sampler", ["DPM++ 2M", "UniPC", "DPM++ 3M SDE", "DPM++ 2M SDE Heun"])

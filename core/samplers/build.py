@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
 import warnings
@@ -33,7 +34,7 @@ def build(entry: Sampler, schedule: str, steps: int, training: Mapping[str, Any]
     schedule: resolved, never "Automatic". training: the model's scheduler_config.json.
     seed: feeds schedulers that draw their noise themselves (Brownian motion of DPM++ SDE).
     """
-    kind = getattr(diffusers, entry.scheduler)
+    kind = scheduler_class(entry.scheduler)
     config = {name: training[name] for name in _TRAINING if training.get(name) is not None}
     config |= {"timestep_spacing": "trailing" if schedule == "SGM Uniform" else entry.spacing}
     config |= {"noise_sampler_seed": seed, **entry.settings}
@@ -52,6 +53,12 @@ def build(entry: Sampler, schedule: str, steps: int, training: Mapping[str, Any]
         # of 32 steps and more then start at the wrong place and run off the end.
         scheduler.set_begin_index(0)
     return scheduler
+
+
+def scheduler_class(name: str) -> Any:
+    """`EulerDiscreteScheduler` is diffusers' own, `restart.RestartScheduler` that of core/samplers/restart.py."""
+    module, _, own = name.rpartition(".")
+    return getattr(importlib.import_module(f"core.samplers.{module}") if module else diffusers, own)
 
 
 def noise_levels(scheduler: Any) -> list[float]:
@@ -99,10 +106,10 @@ def last_steps(scheduler: Any, entry: Sampler, steps: int, skipped: int) -> Any:
     return scheduler
 
 
-def first_levels(scheduler: Any, entry: Sampler, steps: int) -> list[float]:
-    """sigma at the first network call of each solver step of a fresh scheduler."""
-    counts, levels = entry.call_counts(steps), noise_levels(scheduler)
-    return [levels[sum(counts[:k])] for k in range(steps)]
+def first_levels(scheduler: Any, entry: Sampler, steps: int, skipped: int = 0) -> list[float]:
+    """sigma at the first network call of each solver step of a fresh scheduler, whose first `skipped` were cut off."""
+    counts, levels = entry.last_counts(steps, skipped), noise_levels(scheduler)
+    return [levels[sum(counts[:k])] for k in range(steps - skipped)]
 
 
 def explicit_timesteps(schedule: str, steps: int, alphas_cumprod: torch.Tensor) -> list[int]:

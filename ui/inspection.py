@@ -7,6 +7,7 @@ beside the previews; the page gets their addresses.
 from __future__ import annotations
 
 import asyncio
+import glob
 import hashlib
 import secrets
 import shutil
@@ -213,7 +214,7 @@ class Inspection:
             "error": str(job.error) if job and job.error else "", "note": job.note if job else "",
             "steps": self._rows(found.open, taken, over=not found.active) if found.open else [],
             "frames": frames, "decoder": found.decoder,
-            "parent": self._parent(kept) if kept else None,
+            "parent": self._parent(found),
             "resumable": bool(kept and not found.active and 0 < taken < kept.total),
             "regions": bool(request.regions), "latents": file_url(kept.path) if kept else "",
             "file": kept.path.name if kept else "", "place": self._place(kept.path) if kept else "",
@@ -238,14 +239,14 @@ class Inspection:
                              _rounded(seen.change), _rounded(seen.guidance), step.evaluations, words])
         return rows
 
-    def _parent(self, kept: Trajectory) -> State | None:
-        """{"run", "step"} of a fork's parent; run is empty when its file is gone."""
-        parent = kept.parent
-        if parent is None:
+    def _parent(self, found: Found) -> State | None:
+        """{"run", "step"} of a fork's parent, also before its own first step; run is empty when its file is gone."""
+        kept = found.open.kept.parent if found.open else None
+        forked = (kept.file, kept.step) if kept else found.job.forked if found.job else None
+        if forked is None:
             return None
-        found = [path for path in (kept.path.with_name(parent.file), *self.jobs.outputs.glob(f"*/{parent.file}"))
-                 if path.is_file()]
-        return {"run": self.name_of(found[0]) if found else "", "step": parent.step}
+        path = next((path for path in self.jobs.outputs.glob(f"*/{glob.escape(forked[0])}") if path.is_file()), None)
+        return {"run": self.name_of(path) if path else "", "step": forked[1]}
 
     def listed(self) -> tuple[list[State], int]:
         """The runs for the list, newest first, what is being made before all; and how many more there are."""

@@ -75,7 +75,7 @@ def shoot_live(browser: Any, server: Served, folder: Path, name: str, width: int
     page.get_by_role("button", name="Channels", exact=True).click()
     page.get_by_role("img", name="x0 channel 4, step 9 of 20").wait_for()
     _still(page)
-    page.screenshot(path=folder / f"live-{name}.png", full_page=width < 800)
+    page.screenshot(path=folder / f"live-{name}.png", full_page=width > 800)
     page.get_by_role("button", name="Channels", exact=True).click()
     step.fill("6")
     page.get_by_role("button", name="Branch from here").click()
@@ -84,11 +84,13 @@ def shoot_live(browser: Any, server: Served, folder: Path, name: str, width: int
     for who in ("parent", "branch"):
         page.get_by_role("img", name=f"x0 of the {who}, step 20 of 20").wait_for()
     _still(page)
-    page.screenshot(path=folder / f"live-branch-{name}.png", full_page=width < 800)
+    page.screenshot(path=folder / f"live-branch-{name}.png")
     page.close()
 
 
 def _still(page: Any) -> None:
+    page.wait_for_function("() => ['left', 'right'].every((name) => "
+                           "!document.querySelector(`[data-part=\"${name}-note\"]`).textContent)")
     page.evaluate("window.scrollTo(0, 0)")
     page.mouse.move(0, 0)
     page.wait_for_timeout(800)

@@ -26,6 +26,7 @@ export function mount({ element, props, trigger, watch, server }) {
   const nothing = { run: "", state: "empty", steps: [], total: 20, batch: 1 };
   let state = nothing;
   let parent = null; // the parent's state, when both are shown
+  let fetching = ""; // the run whose parent was asked for
   let chosen = "now"; // what the person follows: "now", or a run's name
   let alone = false; // a branch without its parent
   let source = "x0"; // what both panes show of parent and branch
@@ -74,6 +75,7 @@ export function mount({ element, props, trigger, watch, server }) {
     const fresh = next.run !== state.run;
     state = { ...nothing, ...next };
     if (fresh) begin();
+    if (state.parent?.run && (!parent || ACTIVE.includes(parent.state))) fetchParent();
     remember();
     fill();
     paint();
@@ -91,14 +93,15 @@ export function mount({ element, props, trigger, watch, server }) {
     part.picture.replaceChildren(...Array.from({ length: state.batch }, (_, k) => new Option(`${k + 1} of ${state.batch}`, k)));
     part.picture.value = String(shownPicture());
     part.pick.hidden = state.batch < 2;
-    if (state.parent?.run) fetchParent();
     film.build(total());
     fadeOld();
   }
 
   async function fetchParent() {
-    const run = state.run;
+    if (fetching === state.run) return;
+    const run = fetching = state.run;
     const answer = await ask.state({ run: state.parent.run });
+    fetching = "";
     if (answer.error || run !== state.run) return;
     parent = { ...nothing, ...answer };
     film.build(total());

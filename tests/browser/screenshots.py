@@ -64,6 +64,7 @@ def shoot_live(browser: Any, server: Served, folder: Path, name: str, width: int
     page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
     page.set_default_timeout(300_000)
     page.goto(f"{server.address}?__theme={theme}")
+    page.wait_for_function("document.querySelector('[data-part=stage]')?.dataset.ready === 'yes'")
     page.get_by_role("textbox", name="Prompt", exact=True).fill("a red boat on the sea")
     page.get_by_role("button", name="More").click()
     page.get_by_role("spinbutton", name="Seed").fill("11")

@@ -146,7 +146,7 @@ def test_restart_goes_back_up_from_the_level_it_says_and_comes_back_to_it() -> N
         assert len(ups) == rises and all(b == 2.0 for _, b in ups)
         assert all(a == pytest.approx(main[restart_step(steps)], rel=1e-4) for a, _ in ups)
     nearest = min(main, key=lambda s: abs(s - 0.1))
-    assert main[restart_step(40)] == nearest  # the paper's t_min, on Stable Diffusion's levels
+    assert main[restart_step(40)] == nearest  # on Stable Diffusion's levels
 
 
 def test_a_corrector_step_has_the_signal_to_noise_ratio_it_is_asked_for() -> None:

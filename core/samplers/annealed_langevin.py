@@ -11,7 +11,7 @@ from core.samplers.ladder import Noise, SigmaScheduler
 from core.samplers.table import LANGEVIN_STEPS
 
 # The paper's epsilon / sigma_L^2: 0.2, with 100 steps at each of 10 levels. With 5 steps at each of more levels the
-# noise of a level settles best with twice as much (Song & Ermon 2020, arXiv:2006.09011, technique 4, gives 0.34 to 0.5
+# noise of a level settles best with twice as much (Song & Ermon 2020, arXiv:2006.09011, technique 4, gives 0.35 to 0.49
 # for 40 to 20 levels of Stable Diffusion's range).
 STEP = 0.4
 

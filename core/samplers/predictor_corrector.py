@@ -1,8 +1,8 @@
 """Predictor-corrector sampling of the score SDEs: each step down is followed by one step of Langevin dynamics.
 
 Source: Song et al. 2021, arXiv:2011.13456, algorithm 1, with the predictors of its appendices E and F and the
-corrector of algorithms 4 (VE) and 5 (VP), one corrector step, signal-to-noise ratio 0.16 (appendix G). Over a stride of
-several training steps beta and sigma are those of the whole stride.
+correctors of its algorithms 4 (VE) and 5 (VP); one corrector step at signal-to-noise ratio 0.16, the authors' setting
+for CIFAR-10. Over a stride of several training steps beta and sigma are those of the whole stride.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def langevin(x: Tensor, score: Tensor, noise: Tensor, alpha: float) -> Tensor:
 
 
 class PredictorCorrectorVP(LadderScheduler):
-    """Ancestral predictor (eq. 4 of the paper: the posterior of DDPM), Langevin corrector."""
+    """Ancestral predictor, with the small variance that "DDPM" has here too, Langevin corrector."""
 
     def plan(self, sigmas: Sequence[float]) -> list[float]:
         return plan(sigmas)
@@ -54,7 +54,7 @@ class PredictorCorrectorVP(LadderScheduler):
 
 
 class PredictorCorrectorVE(SigmaScheduler):
-    """Reverse-diffusion predictor (eq. 46 with f = 0), Langevin corrector, on x / sqrt(a): the VE form of the model."""
+    """Reverse-diffusion predictor, Langevin corrector, on x / sqrt(a): the VE form of a model trained in the VP one."""
 
     def plan(self, sigmas: Sequence[float]) -> list[float]:
         return plan(sigmas)

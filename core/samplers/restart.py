@@ -10,7 +10,7 @@ from torch import Tensor
 from core.samplers.ladder import Noise, SigmaScheduler
 from core.samplers.table import restart_step, restarts
 
-HIGHEST = 2.0  # sigma; the paper's t_max for Stable Diffusion (appendix, arXiv:2306.14878), and Automatic1111's
+HIGHEST = 2.0  # sigma; Automatic1111's (`restart_sampler` of modules/sd_samplers_extra.py)
 RHO = 7.0  # Karras et al. 2022, arXiv:2206.00364, eq. 5
 
 

@@ -34,7 +34,7 @@ LANGEVIN_STEPS = 5  # of annealed Langevin dynamics at each noise level
 
 def restart_step(steps: int) -> int:
     """The step at whose level Restart goes back up: on Karras levels of Stable Diffusion's range (14.6 to 0.029) that
-    nearest to sigma 0.1, which is the paper's t_min for Stable Diffusion, and Automatic1111's."""
+    nearest to sigma 0.1, where Automatic1111 does (`restart_sampler` of modules/sd_samplers_extra.py)."""
     return round(0.866 * (steps - 1))
 
 
@@ -93,8 +93,8 @@ class Sampler:
 # The orders are measured on an exactly solvable Gaussian, and are the papers'. UniPC of order 2 gains one by its
 # corrector (Zhao et al. 2023, arXiv:2302.04867, theorem 3.1). PLMS takes its slopes from a formula of order 4 but moves
 # by DDIM's, and converges with order 2 (Liu et al. 2022, arXiv:2202.09778, theorem 3.2). On Karras levels, whose
-# logarithms are spaced smoothly: on Uniform ones the last steps stay long however many there are, and every higher
-# order shows as 1 to 2 there (DPM++ 2M 0.9, UniPC 1.1, DPM2 1.7 from 80 to 160 steps).
+# logarithms are spaced smoothly: on Uniform ones the last steps stay long in log sigma however many there are, and
+# from 80 to 160 steps DPM++ 2M shows as 0.9 there, UniPC as 1.1, DPM2 as 1.7, LMS as 3.3.
 SAMPLERS: Registry[Sampler] = Registry("sampler", "sampler")
 
 _SIGMAS = ("Uniform", "Karras", "Exponential", "Beta", "SGM Uniform")  # by configuration flags
@@ -202,7 +202,7 @@ def rows() -> list[dict[str, Any]]:
             for s in SAMPLERS.values()]
 
 
-# Fewer leave samples of a Gaussian of std 0.50 with 0.55 and more: 0.61 for Langevin at 20, 0.67 for PC VE at 10.
+# Fewer leave samples of a Gaussian of std 0.50 with 0.55 and more: 0.61 for Langevin at 20, 0.70 for PC VE at 10.
 _NOISY_BELOW = {"Langevin": 40, "PC VE": 20, "Restart": 8}
 # Std of samples on a Gaussian of std 0.50 at 20 steps: 2M and UniPC 0.58, 3M SDE 0.73, 2M SDE Heun 0.81.
 _BETA_BLURS = ("DPM++ 2M", "UniPC", "DPM++ 3M SDE", "DPM++ 2M SDE Heun")

@@ -147,6 +147,14 @@ def test_a_shard_gives_back_what_was_rendered(tiny_set):
     assert held.pictures.shape == (12, 128, 128, 3) and held.labels.shape == (12, 32, 32)
 
 
+def test_reduced_pictures_are_those_pillow_makes():
+    from PIL import Image
+
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
+    wanted = np.stack([np.asarray(Image.fromarray(one).reduce(2)) for one in pictures])
+    assert np.abs(d.reduced(pictures).astype(int) - wanted).max() <= 1 and d.reduced(wanted) is wanted
+
+
 def _fit(path: Path, steps: int):
     """A tiny training with the real loop: a linear map, two worker threads."""
     from core.storybook.loop import Run, fit

@@ -210,6 +210,17 @@ def test_a_branch_shares_its_parents_steps_and_names_it(
     assert mine["steps"][2][3] != parents["steps"][2][3]
 
 
+def test_a_branch_that_waits_names_its_parent_already(
+        jobs: Jobs, inspection: Inspection, answers: Answers) -> None:
+    job = finished(jobs)
+    busy = jobs.submit(small(steps=100), Preview("none"))
+    started = ask(answers.branch({"run": job.id, "step": 2, "changes": {"prompt": "a tree"}}))
+    state = inspection.state(inspection.find(started["run"]))
+    assert state["state"] == "waiting" and state["parent"] == {"run": job.id, "step": 2}
+    for running in (started["run"], busy.id):
+        jobs.stop(running)
+
+
 def test_a_stopped_run_goes_on(jobs: Jobs, inspection: Inspection, answers: Answers) -> None:
     job = jobs.submit(small(steps=60), Preview("none"))
     while not job.steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import threading
@@ -75,6 +76,27 @@ class Engine:
             raise other_weights("The run", request.model)
         show = previews.make(decoder, model) or previews.make("vae", model)
         return _decode(show, torch.from_numpy(latents).to(model.device))
+
+    def shows(self, request: Request, decoder: str) -> dict[str, Callable[[np.ndarray], tuple[np.ndarray, ...]]]:
+        """How x0 (B, C, h, w) of a request become B pictures (H, W, 3) uint8, for a thread beside its run: by the
+        decoder of that name, or all that "auto" may choose from. Call this in the engine's own thread.
+
+        Raises BadRequest for a decoder that the model lacks, and what `load` raises.
+        """
+        model = self.load(request.model, request.precision)
+        stream = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
+        if decoder != "auto":
+            previews.make(decoder, model)  # what is missing is told now
+
+        def shown_by(name: str) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
+            @torch.inference_mode()
+            def show(x0: np.ndarray) -> tuple[np.ndarray, ...]:
+                with torch.cuda.stream(stream) if stream else contextlib.nullcontext():
+                    return _decode(previews.make(name, model), torch.from_numpy(x0).to(model.device))
+
+            return show
+
+        return {name: shown_by(name) for name in previews.names_for(decoder, model)}
 
     @torch.inference_mode()
     def generate(self, request: Request, preview: Preview | None = None, cancel: threading.Event | None = None,

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from core.errors import LoomError
+from core.previewer import Previewer, Show
 from core.request import Done, Preview, Request, Step, StepInfo
 from core.trajectory import Past
 
@@ -31,6 +32,8 @@ class Runner(Protocol):
 
     def generate(self, request: Request, preview: Preview, cancel: threading.Event,
                  past: Past | None = None) -> Iterator[Step | Done]: ...
+
+    def shows(self, request: Request, decoder: str) -> Mapping[str, Show]: ...
 
     def decode(self, latents: np.ndarray, request: Request, decoder: str,
                weights: str | None = None) -> tuple[np.ndarray, ...]: ...
@@ -60,6 +63,9 @@ class Job:
     cancel: threading.Event = field(default_factory=threading.Event)
     past: Past | None = None  # what it resumes or forks
     trajectory: Path | None = None  # the file of its kept steps, from the first step on; it can be read while it runs
+    previewer: Previewer | None = None  # from the start of the run, if previews are on
+    previewing: bool = False  # previews may still come, for a while after the end too
+    without_frame: set[int] = field(default_factory=set)  # steps that were taken and have no preview (yet)
     note: str = ""  # one line on what went wrong though the run went on
     latents: np.ndarray | None = None  # (B, C, h, w), the final ones, while the run is one of the newest, or held
     held: bool = False  # somebody still shows its frames: not to be forgotten
@@ -67,6 +73,11 @@ class Job:
     @property
     def over(self) -> bool:
         return self.state in ("done", "stopped", "failed")
+
+    @property
+    def settled(self) -> bool:
+        """Over, and nothing about it will change."""
+        return self.over and not self.previewing
 
     @property
     def total(self) -> int:
@@ -97,7 +108,8 @@ class Job:
         return pace * (self.total - 1 - last.index)
 
     def frame(self, index: int, picture: int = 0) -> Path:
-        """The preview of step `index` as a JPEG file; it exists once the step is in `steps` (and previews are on)."""
+        """The preview of step `index` as a JPEG file; it exists once the step is in `steps`, if previews are on and it
+        is not among those `without_frame`."""
         return self.frames_dir / f"{index:03d}-{picture}.jpg"
 
     def region_frame(self, index: int, region: int, picture: int = 0) -> Path:

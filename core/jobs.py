@@ -20,14 +20,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from core import metadata, trajectory
+from core import job_previews, metadata, saving, trajectory
 from core.errors import BadRequest, LoomError
 from core.favours import Favours
 from core.files import disk_errors, save_jpeg, writable
 from core.job import Job, Runner, State
 from core.recorder import Recorder
-from core.request import Done, Preview, Request, Step, StepInfo
-from core.trajectory import Past, Trajectory, picture_path
+from core.request import Preview, Request, Step, StepInfo
+from core.trajectory import Past, Trajectory
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class Jobs:
         self._waiting: deque[Job] = deque()
         self._running: Job | None = None
         self._favours = Favours()
+        self._costs = job_previews.CostTable()
         self._lock = threading.Condition()
         self._listeners: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
         self._closing = False
@@ -157,16 +158,16 @@ class Jobs:
         return None
 
     async def watch(self, job: Job) -> AsyncIterator[Job]:
-        """The job now, and again after every change until it is over; fast changes arrive as one."""
+        """The job now, and again after every change until it has settled; fast changes arrive as one."""
         event = asyncio.Event()
         listener = (asyncio.get_running_loop(), event)
         self._listeners.setdefault(job.id, set()).add(listener)
         try:
             while True:
                 event.clear()
-                over = job.over
+                settled = job.settled
                 yield job
-                if over:
+                if settled:
                     return
                 await event.wait()
         finally:
@@ -217,7 +218,7 @@ class Jobs:
         parent, paths = kept.parent, []
         with disk_errors("pictures", kept.path.parent):
             for k, picture in enumerate(pictures):
-                paths.append(picture_path(kept, k, f"-step{index + 1}"))
+                paths.append(trajectory.picture_path(kept, k, f"-step{index + 1}"))
                 metadata.save_png(picture, paths[-1], kept.request.single(k), stopped_after=index + 1,
                                   forked=(parent.file, parent.step) if parent else None)
         return paths
@@ -247,6 +248,7 @@ class Jobs:
             self._lock.notify_all()
         self._favours.refuse(_closing())
         self._worker.join(timeout=30 if self._running else 3)  # a model on its way may be left alone
+        job_previews.drop(self._jobs.values())
         shutil.rmtree(self.frames, ignore_errors=True)
 
     # -- the worker
@@ -296,28 +298,35 @@ class Jobs:
         past = [job.past] if job.past else []
         recorder = Recorder(self._trajectory_path(job), job.resumes) if self._keep or job.resumes else None
         with contextlib.ExitStack() as stack:
-            events = runner.generate(job.request, job.preview, job.cancel, *past)
+            previewer = job_previews.start(job, runner, self._costs, self._tell)
+            if previewer:
+                stack.callback(previewer.finish)
+            events = runner.generate(job.request, Preview("none"), job.cancel, *past)
             stack.enter_context(contextlib.closing(events))  # type: ignore[type-var]
             if recorder:
                 stack.callback(self._make_room)
                 stack.enter_context(contextlib.closing(recorder))
             for event in events:
                 if isinstance(event, Step):
-                    with disk_errors("previews", job.frames_dir):
-                        for k, picture in enumerate(event.pictures):
-                            save_jpeg(picture, job.frame(event.index, k))
                     if recorder and event.record and not job.note:
                         self._record(job, recorder, event)
                     with self._lock:
                         if event.regions_x0:
                             job.own_x0.append(event.regions_x0)
                         job.steps.append(StepInfo.of(event))
+                        if job.preview.decoder != "none":
+                            job.without_frame.add(event.index)
                         self._change(job, loading=False)
+                    if previewer:
+                        previewer.put(event.index, event.x0)
                     self._favours.do(self._get_runner, job.request)
                 else:
                     job.seconds, job.latents = event.seconds, event.latents
-                    job.results = self._save(job, event)
+                    job.results = saving.save_pictures(job, event, self._stem(job), self.outputs)
                     job.scores = runner.scores(event, job.request)
+                    if previewer and previewer.budget is None:  # every step is shown, then the picture
+                        previewer.finish()
+                        previewer.wait()
                     self._end(job, "stopped" if event.stopped else "done")
         assert job.over, "a run ends with Done"
 
@@ -351,25 +360,15 @@ class Jobs:
     def _make_room(self) -> None:
         trajectory.make_room(self.outputs, self._keep, self._in_use())
 
-    def _save(self, job: Job, done: Done) -> list[Path]:
-        """Each picture as PNG with its own seed in the metadata. Raises OutputError."""
-        stem, paths = self._stem(job), []
-        with disk_errors("pictures", stem.parent):
-            stem.parent.mkdir(parents=True, exist_ok=True)
-            for k, picture in enumerate(done.pictures):
-                request = job.request.single(k).replace(precision=done.precision)
-                path = stem.with_name(f"{stem.name}-{request.seed}.png")
-                if job.resumes and job.past and job.past.run.path.is_relative_to(self.outputs):
-                    path = picture_path(job.past.run, k)
-                    path = picture_path(job.past.run, k, "-resumed") if path.exists() else path
-                metadata.save_png(picture, path, request, stopped_after=done.steps if done.stopped else None,
-                                  forked=job.forked)
-                paths.append(path)
-        return paths
-
     def _end(self, job: Job, state: State, error: LoomError | None = None) -> None:
         with self._lock:
             self._change(job, error=error, loading=False, state=state)  # state last: it is what readers wait for
+
+    def _tell(self, job: Job, change: Callable[[], None]) -> None:
+        """A change to a job from another thread than the worker's."""
+        with self._lock:
+            change()
+            self._change(job)
 
     def _change(self, job: Job, **values: object) -> None:
         for name, value in values.items():

@@ -23,7 +23,7 @@ MAX_STEPS = 150
 MAX_BATCH = 16
 MAX_SIDE = 4096  # pixels
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-DECODERS = ("none", "linear", "tiny", "vae")
+DECODERS = ("none", "auto", "linear", "tiny", "vae")
 MASKS = ("area", "paper")
 PANORAMAS = ("off", "smooth", "uniform")
 MAX_REGIONS = 32
@@ -266,15 +266,18 @@ def _box(who: str, box: Any) -> Box:
 class Preview:
     """How to show the steps. Never changes the pixels of the result.
 
-    decoder: "none", "linear" (fitted map), "tiny" (small autoencoder) or "vae" (the model's own decoder).
+    decoder: "none", "linear" (fitted map), "tiny" (small autoencoder), "vae" (the model's own decoder), or "auto": the
+    best that takes no more than `budget` of the run's time, by what each costs on this machine.
     """
 
-    decoder: Literal["none", "linear", "tiny", "vae"] | str = "vae"
+    decoder: Literal["none", "auto", "linear", "tiny", "vae"] | str = "vae"
+    budget: float = 0.05  # share of the run's time, for "auto"
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
             raise BadRequest(f"No preview decoder named {_short(self.decoder)}. "
                              f"{closest(str(self.decoder), list(DECODERS))}", "preview")
+        object.__setattr__(self, "budget", _amount("A preview", "budget", self.budget, 0.005, 1))
 
 
 @dataclass(frozen=True, eq=False)

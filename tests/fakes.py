@@ -10,6 +10,7 @@ import numpy as np
 
 from core.errors import LoomError
 from core.models.catalogue import STORYBOOK, Catalogue, ModelInfo
+from core.previewer import Show
 from core.request import Done, Preview, Request, Step
 
 
@@ -31,25 +32,37 @@ class FakeRunner:
     def generate(self, request: Request, preview: Preview, cancel: threading.Event) -> Iterator[Step | Done]:
         began = time.perf_counter()
         latents = np.zeros((request.batch, 4, request.height // 8, request.width // 8), np.float32)
-        pictures: tuple[np.ndarray, ...] = ()
+        reached = 0.0
         for index in range(request.steps):
             if cancel.is_set():
+                pictures = self.pictures(request, reached) if index else ()
                 yield Done(pictures, latents, time.perf_counter() - began, 2 * index, index, True, "fp32")
                 return
             time.sleep(self.pause)
             if request.prompt == f"fail at step {index + 1}":
                 raise LoomError("The network gave no numbers at this step: try another sampler.")
-            pictures = tuple(picture(request, k, (index + 1) / request.steps) for k in range(request.batch))
+            reached = (index + 1) / request.steps
             sigma = 14.6 * (1 - index / request.steps) ** 3
             yield Step(index, request.steps, 999 * (1 - index / request.steps), sigma, time.perf_counter() - began,
-                       2 * (index + 1), latents, latents, pictures if preview.decoder != "none" else (),
+                       2 * (index + 1), latents, latents + np.float32(reached), (),
                        {k: latents + k for k in range(len(request.regions) + 1)} if request.regions else {})
-        yield Done(pictures, latents, time.perf_counter() - began, 2 * request.steps, request.steps, False, "fp32")
+        yield Done(self.pictures(request, reached), latents, time.perf_counter() - began, 2 * request.steps,
+                   request.steps, False, "fp32")
 
     def scores(self, done: Done, request: Request) -> list[dict[int, float]]:
         """The first region surest, none without regions."""
         numbers = range(1, len(request.regions) + 1)
         return [{k: 1 / k for k in numbers} for _ in done.pictures] if request.regions else []
+
+    def pictures(self, request: Request, part: float) -> tuple[np.ndarray, ...]:
+        return tuple(picture(request, k, part) for k in range(request.batch))
+
+    def shows(self, request: Request, decoder: str) -> dict[str, Show]:
+        """The clean estimate's value says how far the run has come."""
+        def show(x0: np.ndarray) -> tuple[np.ndarray, ...]:
+            return self.pictures(request, float(x0.mean()))
+
+        return {name: show for name in (("linear", "tiny") if decoder == "auto" else (decoder,))}
 
     def decode(self, latents: np.ndarray, request: Request, decoder: str) -> tuple[np.ndarray, ...]:
         """Grey pictures, lighter for higher values."""

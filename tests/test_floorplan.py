@@ -14,12 +14,11 @@ ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "diffusers", "transformers", "torchsde", "scipy")
 
 # From the ground up: each floor may import those before it and itself. A new file in core gets its place here.
-FLOORS = ("errors", "registry", "masks", "request", "files", "metadata", "prompts", "estimates",
-          "samplers", "models", "layout",
-          "layoutfile", "scorer", "storybook", "checks", "presets", "record", "trajectoryfile",
-          "trajectory", "recorder", "views", "export", "job", "favours", "jobs", "denoise", "regions", "course",
-          "previews", "engine", "evaluation", "compare", "metrics", "grid", "comparing", "contests", "bench",
-          "__main__")
+FLOORS = ("errors", "registry", "masks", "request", "files", "metadata", "prompts", "estimates", "samplers", "models",
+          "layout", "layoutfile", "scorer", "storybook", "checks", "presets", "record", "trajectoryfile", "trajectory",
+          "recorder", "views", "export", "previewer", "job", "favours", "job_previews", "saving", "jobs", "denoise",
+          "regions", "course", "previews", "engine", "evaluation", "compare", "metrics", "grid", "comparing",
+          "contests", "bench", "__main__")
 # What measures Storybook asks the engine, as everybody does: it lives above it, though it shares storybook's folder.
 EVALUATION = ("studio", "evaluate", "sheet", "card", "__main__")
 

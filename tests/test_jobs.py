@@ -192,17 +192,33 @@ def test_results_lie_on_disk_with_the_request_that_makes_each(queue: Jobs, runne
         assert metadata.read_png(path) == job.request.replace(seed=seed, batch=1, precision="fp32")
 
 
-def test_a_frame_exists_before_its_step_is_seen(queue: Jobs, runner: GatedRunner) -> None:
+@pytest.mark.parametrize("decoder", ["vae", "auto"])
+def test_every_step_gets_its_frames_and_those_not_there_yet_are_named(
+        queue: Jobs, runner: GatedRunner, decoder: str) -> None:
     missing = []
+    job = queue.submit(ask(steps=8, batch=2), Preview(decoder))
 
     async def look() -> None:
-        async for now in queue.watch(queue.submit(ask(steps=8, batch=2))):
+        async for now in queue.watch(job):
             runner.gate.release()
-            missing.extend((step.index, k) for step in now.steps for k in range(2)
-                           if not now.frame(step.index, k).is_file())
+            there = {step.index for step in now.steps} - now.without_frame
+            missing.extend((index, k) for index in there for k in range(2) if not now.frame(index, k).is_file())
 
     asyncio.run(asyncio.wait_for(look(), PATIENCE))
-    assert missing == []
+    assert missing == [] and len(job.steps) == 8
+    assert job.settled and job.without_frame == set()  # what a budget left out was made up for
+
+
+def test_previews_that_cannot_be_written_cost_the_run_nothing(
+        queue: Jobs, runner: GatedRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("core.job_previews.save_jpeg", full)
+    job = queue.submit(ask(steps=6))
+    finish(queue, runner, job)
+    assert job.state == "done" and len(job.results) == 1 and len(job.steps) == 6
+    assert "without previews" in job.note and "No space left" in job.note and "\n" not in job.note
 
 
 def test_frames_are_whole_pictures_of_the_right_size(queue: Jobs, runner: GatedRunner) -> None:

@@ -10,9 +10,8 @@ import gradio as gr
 from core import metadata, trajectory
 from core.errors import LoomError
 from core.files import disk_errors
-from core.jobs import picture_path
 from core.request import Preview
-from core.trajectory import Trajectory
+from core.trajectory import Trajectory, picture_path
 from ui.answers import files, to_the_end
 from ui.studio import Studio
 

@@ -48,10 +48,10 @@ def state_of(job: Job, jobs: Jobs, behind: Sequence[str] = ()) -> State:
         "ahead": jobs.position(job), "total": job.total,
         "width": request.width, "height": request.height, "batch": request.batch,
         "frames": file_url(job.frames_dir) if job.preview.decoder != "none" else "",
-        "steps": steps, "left": None if left is None else round(left, 2),
+        "without": sorted(job.without_frame), "steps": steps, "left": None if left is None else round(left, 2),
         "results": [file_url(path) for path in results], "names": [path.name for path in results],
         "seconds": round(job.seconds, 2), "evaluations": job.steps[-1].evaluations if job.steps else 0,
-        "error": str(job.error) if job.error else "",
+        "error": str(job.error) if job.error else "", "note": job.note,
         "seed": request.seed, "prompt": request.prompt, "line": settings_line(request),
         "text": metadata.to_text(request), "found": found_in(job) if over else [],
     }

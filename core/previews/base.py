@@ -17,13 +17,24 @@ Show = Callable[[Tensor], tuple[np.ndarray, ...]]  # the same -> n pictures (H',
 def make(name: str, model: StableDiffusion) -> Show | None:
     """How the decoder of that name shows latents of a model; None for "none". Raises BadRequest if the model lacks it.
 
+    "auto" is the cheapest that shows shapes: "tiny" where the model has one, else "linear".
+
     "vae" gives pictures of the full size. The others may give smaller ones, of the same shape: who shows them enlarges
     them, which a browser does for nothing.
     """
     if name == "none":
         return None
+    if name == "auto":
+        name = "linear" if model.tiny is None else "tiny"
     decoder = _decoder(name, model)
     return lambda x0: to_pictures(decoder(x0))
+
+
+def names_for(wanted: str, model: StableDiffusion) -> tuple[str, ...]:
+    """The decoders that previews named `wanted` may use: itself, or for "auto" all that the model has."""
+    if wanted != "auto":
+        return () if wanted == "none" else (wanted,)
+    return ("linear", "vae") if model.tiny is None else ("linear", "tiny", "vae")
 
 
 def _decoder(name: str, model: StableDiffusion) -> Decoder:

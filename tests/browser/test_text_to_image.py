@@ -160,7 +160,7 @@ def test_two_tabs_do_not_disturb_each_other(visit: Any, fake: Served) -> None:
 
 def test_runs_asked_for_meanwhile_come_one_after_the_other(visit: Any, fake: Served) -> None:
     page = visit(fake)
-    generate(page, "a red boat", 9)
+    generate(page, "a red boat", 50)
     reached(page, 1)
     generate(page, "a red boat", 4)
     page.get_by_text("1 run after this").wait_for()

@@ -3,15 +3,27 @@
 const DECODING = 400; // ms after which a loaded picture is shown without waiting for its decoding
 
 export class Frames {
-  // address: folder of the run's previews ("" without previews); results: addresses of the finished pictures
+  // address: folder of the run's previews ("" without previews)
   constructor(address) {
     this.address = address;
     this.images = new Map();
+    this.without = new Set(); // steps, counted from 1, that were taken and have no preview yet
+  }
+
+  has(step) {
+    return Boolean(this.address) && step > 0 && !this.without.has(step);
+  }
+
+  // The newest step at or before this one that can be shown; 0: none.
+  before(step) {
+    let at = this.address ? step : 0;
+    while (at > 0 && !this.has(at)) at -= 1;
+    return at;
   }
 
   // The <img> of a preview (step counted from 1) once it can be shown; null when there is none.
   step(step, picture) {
-    if (!this.address) return Promise.resolve(null);
+    if (!this.has(step)) return Promise.resolve(null);
     const name = `${String(step - 1).padStart(3, "0")}-${picture}.jpg`;
     return this.load(`${this.address}/${name}`);
   }

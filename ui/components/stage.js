@@ -31,7 +31,7 @@ export function mount({ element, props, trigger, watch }) {
 
   const taken = () => state.steps.length;
   const over = () => !ACTIVE.includes(state.state) && state.state !== "empty";
-  const reach = () => (frames.address ? taken() : 0); // steps that can be shown
+  const reach = () => frames.before(taken()); // the newest step that can be shown
   const seedOf = (k) => (state.seed + k) % 2 ** 32; // as core.jobs counts
   const finalAt = () => (over() && state.results.length ? Math.max(taken(), 1) : 0); // where the result stands
 
@@ -51,6 +51,7 @@ export function mount({ element, props, trigger, watch }) {
     part.stage.dataset.job = state.job;
     part.stage.dataset.found = JSON.stringify(state.found || []); // for the list of regions
     if (fresh) begin();
+    frames.without = new Set((state.without || []).map((index) => index + 1));
     remember();
     clearTimeout(silence);
     if (!over()) silence = setTimeout(attach, SILENCE);
@@ -90,7 +91,8 @@ export function mount({ element, props, trigger, watch }) {
     advancing = true;
     const job = state.job;
     while (state.job === job && following && shown < reach()) {
-      const next = shown + 1;
+      let next = shown + 1;
+      while (!frames.has(next)) next += 1; // it may come later; the newest goes first
       await frames.step(next, picture);
       if (state.job !== job || !following) break;
       await show(next);
@@ -108,10 +110,11 @@ export function mount({ element, props, trigger, watch }) {
     shown = step;
     const last = finalAt() && step >= finalAt();
     const done = last && state.state === "done";
-    const image = last ? await frames.load(state.results[picture]) : await frames.step(step, picture);
+    const seen = frames.before(step);
+    const image = last ? await frames.load(state.results[picture]) : await frames.step(seen, picture);
     if (job !== state.job || shown !== step) return; // somebody scrubbed on meanwhile
     if (image) {
-      const name = done ? "Picture, finished" : `Picture, step ${step} of ${state.total}`;
+      const name = done ? "Picture, finished" : `Picture, step ${last ? step : seen} of ${state.total}`;
       image.className = "";
       image.removeAttribute("aria-hidden");
       image.alt = state.batch > 1 ? `${name} (${picture + 1} of ${state.batch})` : name;
@@ -170,7 +173,8 @@ export function mount({ element, props, trigger, watch }) {
     part.copy.hidden = part.reuse.hidden = !state.job;
     const stopped = kind === "stopped" && taken() ? ` · stopped after step ${taken()}` : "";
     const spent = over() && state.seconds ? ` · ${seconds(state.seconds)}, ${state.evaluations} evaluations` : "";
-    part.meta.textContent = state.job ? state.line + stopped + spent : "Seed and settings of each run stand here.";
+    const note = state.note ? ` · ${state.note}` : "";
+    part.meta.textContent = state.job ? state.line + stopped + spent + note : "Seed and settings of each run stand here.";
     const end = Math.max(reach(), finalAt());
     part.step.disabled = part.play.disabled = end < 2;
     if (state.job) part.step.max = String(Math.max(state.total, 2));

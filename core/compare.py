@@ -49,11 +49,13 @@ class Cell:
     values: dict[str, Any]
     request: Request | None
     error: str = ""
+    equal: bool = False  # steps count network calls
+    field: str | None = None  # of the request, that the error is about
 
     @property
     def label(self) -> str:
-        """The values in words: "Heun, 10 steps"."""
-        return ", ".join(shown(field, value) for field, value in self.values.items())
+        """The values in words: "Heun, 10 steps", at equal work "Heun, 10 calls"."""
+        return ", ".join(shown(field, value, self.equal) for field, value in self.values.items())
 
     @property
     def file_name(self) -> str:
@@ -109,7 +111,7 @@ def prepare(values: dict[str, Any], catalogue: Catalogue) -> Comparison:
     planned = plan({**values, **size})
     cells = tuple(_checked(cell, catalogue) for cell in planned.cells)
     if all(cell.request is None for cell in cells):
-        raise BadRequest(cells[0].error)
+        raise BadRequest(cells[0].error, cells[0].field)
     return replace(planned, cells=cells)
 
 
@@ -141,11 +143,11 @@ def plan(values: dict[str, Any]) -> Comparison:
     known: dict[object, int] = {}
     for chosen in itertools.product(*(axis.values for axis in axes)):
         asked = {axis.field: value for axis, value in zip(axes, chosen, strict=True)}
-        request, error = _request(fixed, asked, equal)
+        request, error, field = _request(fixed, asked, equal)
         key = request or (error, tuple(chosen))
         if key not in known:
             known[key] = len(cells)
-            cells.append(Cell(len(cells) + 1, asked, request, error))
+            cells.append(Cell(len(cells) + 1, asked, request, error, equal, field))
         grid.append(known[key])
     return Comparison(tuple(axes), tuple(cells), tuple(grid), equal, reference)
 
@@ -159,12 +161,12 @@ def steps_for(sampler: str, calls: int) -> int:
     return steps
 
 
-def shown(field: str, value: Any) -> str:
-    """A value of an axis in words."""
+def shown(field: str, value: Any, equal: bool = False) -> str:
+    """A value of an axis in words. equal: steps count network calls."""
     if field in ("sampler", "model", "schedule", "prompt", "precision"):
         return Path(str(value)).name if field == "model" else str(value)
     if field == "steps":
-        return f"{value} steps"
+        return f"{value} {'call' if equal else 'step'}{'s' * (value != 1)}"
     return f"{field.replace('_', ' ')} {value}"
 
 
@@ -201,15 +203,15 @@ def _split(values: dict[str, Any]) -> tuple[list[Axis], dict[str, Any]]:
     return axes, fixed
 
 
-def _request(fixed: dict[str, Any], asked: dict[str, Any], equal: bool) -> tuple[Request | None, str]:
+def _request(fixed: dict[str, Any], asked: dict[str, Any], equal: bool) -> tuple[Request | None, str, str | None]:
     try:
         request = Request.parse(fixed | asked)
         if equal:
             request = request.replace(steps=steps_for(request.sampler, request.steps))
         samplers.resolve(request.sampler, request.schedule, request.steps)
     except LoomError as error:
-        return None, str(error)
-    return request, ""
+        return None, str(error), error.field
+    return request, "", None
 
 
 def _checked(cell: Cell, catalogue: Catalogue) -> Cell:
@@ -218,7 +220,7 @@ def _checked(cell: Cell, catalogue: Catalogue) -> Cell:
     try:
         check(cell.request, catalogue.get(cell.request.model))
     except LoomError as error:
-        return replace(cell, request=None, error=str(error))
+        return replace(cell, request=None, error=str(error), field=error.field)
     return cell
 
 

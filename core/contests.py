@@ -144,7 +144,7 @@ class Contests:
         seen = -1
         while True:
             over, version = contest.over, contest.version
-            if version != seen:
+            if over or version != seen:
                 seen = version
                 yield contest
             if over:
@@ -179,8 +179,9 @@ class Contests:
                 self._end(contest, pending.popleft())
             if contest.cancel.is_set():
                 break
-            contest.jobs[k] = self._submit(contest, contest.comparison.cells[k].request, contest.preview,
-                                           contest.jobs[k])
+            before = contest.jobs[k]
+            contest.jobs[k] = self._submit(contest, contest.comparison.cells[k].request, contest.preview, before)
+            contest.changed += before.version + 1 if before else 1  # the new job counts from nothing
             pending.append(k)
         for k in pending:
             self._end(contest, k)
@@ -222,6 +223,7 @@ class Contests:
                 continue
             contest.phase = "reference"
             contest.references[wanted] = job = self._submit(contest, wanted, Preview("none"), before)
+            contest.changed += before.version + 1 if before else 1
             self.queue.wait(job)
             if job.error:
                 contest.error = f"The reference of {steps} steps could not be made: {job.error}"

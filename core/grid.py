@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from core.compare import Axis, Comparison, shown
+from core.compare import Comparison, shown
 from core.files import disk_errors
 
 SIDE = 256  # pixels of a cell's longer side, at most
@@ -30,8 +30,9 @@ def draw(comparison: Comparison, pictures: Sequence[np.ndarray | None], errors: 
     sheet = Image.new("RGB", (LEFT + across * (width + GAP) + MARGIN, top + len(rows) * (height + GAP) + MARGIN), PAPER)
     pen = ImageDraw.Draw(sheet)
     for x, value in enumerate(columns.values):
-        _write(pen, (LEFT + x * (width + GAP), MARGIN), shown(columns.field, value), font, 2)
-    for y, (cells, label) in enumerate(zip(rows, row_labels(comparison.axes[:-1]), strict=True)):
+        label = shown(columns.field, value, comparison.equal_evaluations)
+        _write(pen, (LEFT + x * (width + GAP), MARGIN), label, font, 2)
+    for y, (cells, label) in enumerate(zip(rows, row_labels(comparison), strict=True)):
         _write(pen, (MARGIN, top + y * (height + GAP)), label, font, height // (TEXT + 4))
         for x, cell in enumerate(cells):
             place = LEFT + x * (width + GAP), top + y * (height + GAP)
@@ -55,11 +56,12 @@ def save(sheet: Image.Image, path: Path) -> None:
         draft.replace(path)
 
 
-def row_labels(axes: Sequence[Axis]) -> list[str]:
-    """One per combination of values of these axes, in the order of a comparison's rows."""
+def row_labels(comparison: Comparison) -> list[str]:
+    """One for each combination of values of all axes but the last, in the order of the rows."""
     labels = [""]
-    for axis in axes:
-        labels = [f"{label}\n{shown(axis.field, value)}".strip() for label in labels for value in axis.values]
+    for axis in comparison.axes[:-1]:
+        labels = [f"{label}\n{shown(axis.field, value, comparison.equal_evaluations)}".strip()
+                  for label in labels for value in axis.values]
     return labels
 
 

@@ -232,7 +232,7 @@ def test_the_command_writes_cells_grid_and_tables_that_the_engine_bears_out(
     assert main(spec) == 0
     out, err = capsys.readouterr()
     assert [line.partition(": ")[2].partition(":")[0] for line in out.splitlines()[:4]] == [
-        "Euler, 6 steps", "Euler, 8 steps", "Heun, 6 steps", "Heun, 8 steps"]
+        "Euler, 6 calls", "Euler, 8 calls", "Heun, 6 calls", "Heun, 8 calls"]
     assert out.splitlines()[4] == str(tmp_path / "out" / "grid.png") and err == ""
     rows = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [row["steps_taken"] for row in rows] == [6, 8, 3, 4]

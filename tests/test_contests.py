@@ -190,15 +190,14 @@ def test_too_many_cells_for_the_page_are_refused_with_the_way_out(queue: Jobs) -
 
 
 def test_a_watcher_sees_it_grow_and_its_end(queue: Jobs) -> None:
-    async def watch() -> list[int]:
+    async def watch() -> list[tuple[int, bool]]:
         studio = Contests(queue)
         contest = studio.start(compare.plan(SPEC))
-        seen = [sum(taken(c, k) for k in range(4)) async for c in studio.watch(contest)]
-        assert contest.over
-        return seen
+        return [(sum(taken(c, k) for k in range(4)), c.over) async for c in studio.watch(contest)]
 
     seen = asyncio.run(watch())
-    assert seen == sorted(seen) and seen[-1] == 3 + 5 + 3 + 5
+    assert [steps for steps, _ in seen] == sorted(steps for steps, _ in seen)
+    assert seen[-1] == (3 + 5 + 3 + 5, True)
 
 
 def test_changes_are_relative_to_what_was_before() -> None:

@@ -12,6 +12,7 @@ from ui import endpoints, theme
 from ui.components.bar import ModelBar, bar_state
 from ui.components.base import HERE as COMPONENTS
 from ui.studio import Studio
+from ui.tabs.compare import Compare
 from ui.tabs.live_preview import LivePreview
 from ui.tabs.regions import Regions
 from ui.tabs.text_to_image import QUICK, TextToImage
@@ -48,6 +49,8 @@ def build(studio: Studio) -> gr.Blocks:
                 TextToImage(studio, bar, model)
             with gr.Tab("Regions"):
                 Regions(studio, bar, model)
+            with gr.Tab("Compare"):
+                Compare(studio, bar, model)
             with gr.Tab("Live preview"):
                 LivePreview(studio)
         bar.refresh(lambda name: bar_state(studio, name), [model], [bar], **QUICK)

@@ -1,0 +1,221 @@
+"""What a person does in the Compare tab, in a real Chromium."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.samplers import SAMPLERS
+from tests.serving import THIRD_PARTY, Served
+
+pytestmark = [pytest.mark.browser, *(pytest.mark.filterwarnings(line) for line in THIRD_PARTY)]
+
+# Every name that a cell has borne, and how many were waiting while one was in its middle.
+WATCH = """() => {
+  window.seen = new Set();
+  window.waiting = 0;
+  new MutationObserver(() => {
+    for (const tile of document.querySelectorAll('.tile')) {
+      window.seen.add(tile.getAttribute('aria-label'));
+      if (tile.dataset.state === 'running')
+        window.waiting = Math.max(window.waiting, document.querySelectorAll('.tile[data-state=waiting]').length);
+    }
+  }).observe(document.body, { subtree: true, childList: true, attributes: true });
+}"""
+CELLS = ["Euler, 4 steps", "Euler, 8 steps", "DDIM, 4 steps", "DDIM, 8 steps"]
+
+
+def open_tab(page: Any) -> None:
+    page.get_by_role("tab", name="Compare").click()
+    page.wait_for_function("document.querySelector('[data-part=board]')?.dataset.ready === 'yes'")
+
+
+def ask(page: Any, samplers: list[str], steps: str, equal: bool = False, prompt: str = "a red boat",
+        reference: str = "0", width: str = "64") -> None:
+    open_tab(page)
+    page.get_by_role("textbox", name="Prompt", exact=True).fill(prompt)
+    for name in SAMPLERS:
+        page.get_by_role("checkbox", name=name, exact=True).set_checked(name in samplers)
+    page.get_by_role("checkbox", name="Equal work").set_checked(equal)
+    page.get_by_role("textbox", name="Steps", exact=True).fill(steps)
+    page.get_by_role("textbox", name="Seeds", exact=True).fill("3")
+    page.get_by_role("spinbutton", name="Reference").fill(reference)
+    page.get_by_role("button", name="More").click()
+    for side in ("Width", "Height"):
+        page.get_by_role("spinbutton", name=side).fill(width)
+        page.get_by_role("spinbutton", name=side).press("Tab")
+    page.get_by_role("button", name="More").click()
+
+
+def compare(page: Any) -> None:
+    page.get_by_role("button", name="Compare", exact=True).click()
+
+
+def board(page: Any, state: str) -> None:
+    page.wait_for_function("(state) => document.querySelector('[data-part=board]').dataset.state === state", arg=state)
+
+
+def tile(page: Any, name: str) -> Any:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def reached(page: Any, name: str) -> None:
+    """Wait until a cell of that label has taken a step; a name for one step may come and go unseen."""
+    page.wait_for_function("""(name) => [...document.querySelectorAll('.tile')].some((tile) =>
+        tile.getAttribute('aria-label').startsWith(`${name}, step `))""", arg=name)
+
+
+def cells(page: Any, state: str) -> int:
+    return int(page.locator(f'.tile[data-state="{state}"]').count())
+
+
+def pixels(page: Any) -> list[str]:
+    """What each tile shows, as data."""
+    return list(page.evaluate("[...document.querySelectorAll('.tile canvas')].map((canvas) => canvas.toDataURL())"))
+
+
+def settled(page: Any) -> None:
+    """Every tile shows the step that it names."""
+    page.wait_for_function("""() => [...document.querySelectorAll('.tile canvas')].every((canvas) =>
+        (canvas.dataset.key || '') === (canvas.dataset.shown || ''))""")
+
+
+def test_cells_fill_live_and_one_scrubber_moves_them_all(visit: Any, fake: Served) -> None:
+    page = visit(fake)
+    ask(page, ["Euler", "DDIM"], "4 8")
+    page.evaluate(WATCH)
+    compare(page)
+    for name in CELLS:
+        tile(page, f"{name}, finished").wait_for()
+    board(page, "done")
+    for name in CELLS[1::2]:  # live: in mid-run
+        assert page.evaluate("(name) => [...window.seen].filter((one) => one.startsWith(`${name}, step `)).length",
+                             name) >= 2
+    assert page.evaluate("window.waiting") >= 1
+    settled(page)
+    finished = pixels(page)
+    page.get_by_role("slider", name="Step", exact=True).fill("2")
+    for name, step in zip(CELLS, (1, 2, 1, 2), strict=True):  # shorter runs in proportion
+        tile(page, f"{name}, step {step} of {name.split()[1]}").wait_for()
+    settled(page)
+    assert all(now != before for now, before in zip(pixels(page), finished, strict=True))
+    page.get_by_role("slider", name="Step", exact=True).press("End")
+    for name in CELLS:
+        tile(page, f"{name}, finished").wait_for()
+
+
+def test_stop_keeps_finished_cells_and_resume_completes_only_what_is_missing(visit: Any, fake: Served) -> None:
+    page = visit(fake)
+    ask(page, ["Euler", "DDIM"], "4 30")
+    compare(page)
+    reached(page, "Euler, 30 steps")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    board(page, "stopped")
+    assert cells(page, "done") == 1 and tile(page, "Euler, 4 steps, finished").is_visible()
+    identity = page.locator("[data-part=board]").get_attribute("data-comparison")
+    contest = fake.studio.contests.get(identity)
+    assert contest and contest.missing() == [1, 2, 3]
+    kept = contest.jobs[0]
+    page.get_by_role("button", name="Resume", exact=True).click()
+    board(page, "done")
+    for name in CELLS:
+        tile(page, f"{name.replace('8', '30')}, finished").wait_for()
+    assert contest.jobs[0] is kept and all(job and job.state == "done" for job in contest.jobs)
+    assert not page.get_by_role("button", name="Resume", exact=True).is_visible()
+
+
+def test_a_reload_comes_back_to_the_running_comparison_and_to_what_was_typed(visit: Any, fake: Served) -> None:
+    page = visit(fake)
+    ask(page, ["Euler", "DDIM"], "4 8")
+    compare(page)
+    reached(page, "Euler, 8 steps")
+    page.reload()
+    open_tab(page)
+    for name in CELLS:
+        tile(page, f"{name}, finished").wait_for()
+    board(page, "done")
+    assert page.get_by_role("textbox", name="Prompt", exact=True).input_value() == "a red boat"
+    assert page.get_by_role("checkbox", name="DDIM", exact=True).is_checked()
+    assert not page.get_by_role("checkbox", name="Heun", exact=True).is_checked()
+
+
+def test_a_failing_cell_says_why_in_its_place(visit: Any, fake: Served) -> None:
+    page = visit(fake)
+    ask(page, ["Euler"], "2 6", prompt="fail at step 4")
+    compare(page)
+    board(page, "done")
+    assert cells(page, "done") == 1
+    assert "gave no numbers" in page.locator('.tile[data-state="failed"] .tile-words').inner_text()
+    assert "1 of 2 cells done · 1 failed" in page.locator(".board [data-part=status]").inner_text()
+
+
+def test_two_cells_are_laid_over_each_other_with_a_divider_for_the_keyboard(visit: Any, fake: Served) -> None:
+    page = visit(fake)
+    ask(page, ["Euler", "DDIM"], "2 3")
+    compare(page)
+    board(page, "done")
+    page.locator(".tile").nth(2).click()
+    page.locator(".tile").nth(1).click(modifiers=["Shift"])
+    left, right = (page.locator(f".duel [data-part={side}]") for side in ("left", "right"))
+    assert left.get_attribute("aria-label") == "Euler, 3 steps, finished"
+    assert right.get_attribute("aria-label") == "DDIM, 2 steps, finished"
+    page.get_by_role("slider", name="Divider").press("ArrowRight")
+    assert right.evaluate("(canvas) => canvas.style.clipPath") == "inset(0px 0px 0px 51%)"
+    page.get_by_role("button", name="Swap").click()
+    assert left.get_attribute("aria-label") == "DDIM, 2 steps, finished"
+
+
+def test_the_table_is_sorted_and_grid_and_tables_can_be_taken_away(visit: Any, fake: Served) -> None:
+    page = visit(fake)
+    ask(page, ["Euler", "Heun"], "7 3", equal=True)
+    compare(page)
+    board(page, "done")
+    sort = page.get_by_role("button", name="Evaluations")
+    sort.click()
+    column = page.locator(".board-table tbody td:nth-child(3)")
+    *values, none = column.all_inner_texts()
+    assert none == "–"  # Heun cannot make do with three calls, and stands last either way
+    assert [int(text) for text in values] == sorted(int(text) for text in values) and len(values) == 3
+    sort.click()
+    assert column.all_inner_texts() == [*reversed(values), "–"]
+    for name in ("grid.png", "results.csv", "results.json"):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=f"Download {name}").click()
+        assert download.value.suggested_filename == name
+
+
+def test_what_it_will_cost_and_what_is_known_to_go_wrong_is_said_before(visit: Any, fake: Served) -> None:
+    page = visit(fake)
+    ask(page, ["Euler", "LCM"], "4 8")
+    page.get_by_text("4 cells · 48 evaluations").wait_for()
+    page.get_by_text("LCM is made for models distilled for it").first.wait_for()
+    for name in ("Euler", "LCM"):
+        page.get_by_role("checkbox", name=name, exact=True).uncheck()
+    page.get_by_text("Tick a sampler at least.").wait_for()
+    compare(page)
+    assert page.locator("[data-part=board]").get_attribute("data-state") == "empty"
+
+
+def test_one_click_begins_a_sensible_comparison_with_figures_on_a_phone(visit: Any, real: Served) -> None:
+    page = visit(real, width=390, height=844)
+    ask(page, [], "4 8", reference="12", prompt="")
+    page.get_by_role("button", name="Compare four samplers").click()
+    page.get_by_role("button", name="Stop", exact=True).wait_for()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    board(page, "stopped")
+    assert page.get_by_role("textbox", name="Prompt", exact=True).input_value()
+    assert page.locator(".tile").count() == 12
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_distances_fall_and_curves_are_drawn(visit: Any, real: Served) -> None:
+    page = visit(real)
+    ask(page, ["Euler"], "4 24", reference="60")
+    compare(page)
+    page.get_by_role("img", name="Distance to the reference, against evaluations").wait_for()
+    page.get_by_role("img", name="Change of x0").first.wait_for()
+    head = page.locator(".board-table th").all_inner_texts()
+    column = page.locator(f".board-table tbody td:nth-child({head.index('Distance') + 1})")
+    few, many = (float(text) for text in column.all_inner_texts())
+    assert 0 < many < few

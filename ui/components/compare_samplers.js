@@ -1,0 +1,30 @@
+// Boxes to tick. The order of the list is the order of the rows.
+
+const { tag } = await import(new URL(`dom.js${new URL(import.meta.url).search}`, import.meta.url));
+
+export function mount({ element, props, trigger, watch }) {
+  const list = element.querySelector('[data-part="list"]');
+  const boxes = props.offered.map(({ name, words }) => {
+    const box = document.createElement("input");
+    box.type = "checkbox";
+    box.setAttribute("aria-label", name);
+    box.title = words;
+    box.addEventListener("change", () => {
+      props.value = boxes.filter((one) => one.checked).map((one) => one.getAttribute("aria-label"));
+      trigger("input");
+    });
+    const text = tag("span", "", "pick-text");
+    text.append(tag("b", name), tag("span", words));
+    const row = tag("label", "", "pick");
+    row.append(box, text);
+    list.append(row);
+    return box;
+  });
+
+  function paint() {
+    const ticked = new Set(props.value || []);
+    for (const box of boxes) box.checked = ticked.has(box.getAttribute("aria-label"));
+  }
+  watch("value", paint);
+  paint();
+}

@@ -1,0 +1,111 @@
+// The grid of cells: rows as asked for, a column for each number of steps, every cell live.
+
+const own = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const [{ seconds, tag }, { Frames }] = await Promise.all(["dom.js", "frames.js"].map(own));
+
+export class Tiles {
+  // pick(k, left): cell number k was clicked; left: with Shift
+  constructor(box, pick) {
+    Object.assign(this, { box, pick, tiles: [], places: [] });
+  }
+
+  build(state) {
+    this.runs = state.cells.map(() => ({ job: "", frames: new Frames("") }));
+    this.box.replaceChildren();
+    this.tiles = [];
+    if (!state.cells.length) return;
+    this.box.style.setProperty("--columns", String(state.columns.length));
+    this.box.style.setProperty("--shape", `${state.width} / ${state.height}`);
+    this.box.append(tag("span", "", "tiles-corner"));
+    for (const name of state.columns) this.box.append(tag("span", name, "tiles-column"));
+    const across = state.columns.length;
+    state.rows.forEach((name, row) => {
+      this.box.append(tag("span", name, "tiles-row"));
+      for (let column = 0; column < across; column += 1) this.#tile(state.grid[row * across + column]);
+    });
+  }
+
+  // at: where the scrubber stands, of `most`; 0: the newest
+  paint(state, at, most) {
+    this.state = state;
+    this.at = at;
+    this.most = most;
+    state.cells.forEach((cell, k) => {
+      const run = this.runs[k];
+      if (cell.job && run.job !== cell.job) this.runs[k] = { job: cell.job, frames: new Frames(cell.frames) };
+      for (let step = 1; step <= cell.taken; step += 1) this.runs[k].frames.step(step, 0);
+      if (cell.result) this.runs[k].frames.load(cell.result);
+    });
+    for (const tile of this.tiles) this.#paintTile(tile, state.cells[tile.k]);
+  }
+
+  // What cell k shows now: {step, final}; step 0: nothing
+  showing(k) {
+    const cell = this.state.cells[k];
+    if (!this.at) return { step: cell.taken, final: cell.state === "done" };
+    return { step: Math.min(cell.taken, Math.max(1, Math.ceil((this.at * cell.total) / this.most))), final: false };
+  }
+
+  // Draw what cell k shows onto a canvas, as soon as it is loaded.
+  async draw(canvas, k) {
+    const cell = this.state.cells[k];
+    const { step, final } = this.showing(k);
+    const key = `${cell.job}/${final ? "result" : step}`;
+    if (canvas.getAttribute("role")) canvas.setAttribute("aria-label", this.name(k));
+    if (canvas.dataset.key === key || !step) {
+      if (!step) blank(canvas);
+      return;
+    }
+    canvas.dataset.key = key;
+    const { frames } = this.runs[k];
+    const image = final && cell.result ? await frames.load(cell.result) : await frames.step(step, 0);
+    if (!image || canvas.dataset.key !== key) return;
+    if (canvas.width !== image.naturalWidth || canvas.height !== image.naturalHeight) {
+      canvas.width = image.naturalWidth;
+      canvas.height = image.naturalHeight;
+    }
+    canvas.getContext("2d").drawImage(image, 0, 0);
+    canvas.dataset.shown = key;
+  }
+
+  name(k) {
+    const cell = this.state.cells[k];
+    const { step, final } = this.showing(k);
+    if (final) return `${cell.label}, finished`;
+    return step ? `${cell.label}, step ${step} of ${cell.total}` : `${cell.label}, nothing yet`;
+  }
+
+  #tile(k) {
+    const face = tag("button", "", "tile");
+    face.type = "button";
+    face.dataset.cell = String(k);
+    const canvas = document.createElement("canvas");
+    canvas.setAttribute("aria-hidden", "true"); // the button says what it shows
+    const words = tag("span", "", "tile-words");
+    const caption = tag("span", "", "tile-caption");
+    const mat = tag("span", "", "tile-mat");
+    mat.append(canvas, words);
+    face.append(mat, caption);
+    face.addEventListener("click", (event) => this.pick(k, event.shiftKey));
+    this.box.append(face);
+    this.tiles.push({ k, face, canvas, words, caption });
+  }
+
+  #paintTile({ k, face, canvas, words, caption }, cell) {
+    face.dataset.state = cell.state;
+    const line = cell.error || (cell.state === "stopped" && !cell.taken ? "stopped" : "");
+    words.textContent = line || (cell.taken || cell.state === "running" ? "" : "waiting");
+    words.classList.toggle("bad", Boolean(cell.error));
+    this.draw(canvas, k);
+    const { step } = this.showing(k);
+    const work = cell.evaluations ? ` · ${cell.evaluations} ev. · ${seconds(cell.seconds)}` : "";
+    caption.textContent = cell.taken ? `${step} of ${cell.total}${work}` : cell.total ? `${cell.total} steps` : "";
+    face.setAttribute("aria-label", `${this.name(k)}${cell.error ? `: ${cell.error}` : ""}`);
+  }
+}
+
+function blank(canvas) {
+  if (!canvas.dataset.key) return;
+  canvas.dataset.key = canvas.dataset.shown = "";
+  canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+}

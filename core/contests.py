@@ -140,10 +140,12 @@ class Contests:
         return self._known.get(identity)
 
     async def watch(self, contest: Contest) -> AsyncIterator[Contest]:
-        """The comparison now and after every change until it is over; fast changes arrive as one."""
+        """The comparison now and after every change until it is over, and no preview is on its way any more; fast
+        changes arrive as one."""
         seen = -1
         while True:
-            over, version = contest.over, contest.version
+            over = contest.over and all(job.settled for job in contest.runs())
+            version = contest.version
             if over or version != seen:
                 seen = version
                 yield contest

@@ -83,7 +83,7 @@ def test_the_linear_preview_shows_the_decoders_colours_on_latents_it_was_not_fit
     ideal = float(np.corrcoef(colours.numpy().ravel(), best(latents).numpy().ravel())[0, 1])
     assert correlation > ideal - 0.02 - 0.05 * (name == "eps") and correlation > 0.3
     if name == "storybook":
-        assert correlation > 0.9
+        assert correlation > 0.8
 
 
 def test_random_latents_have_unit_variance_and_follow_their_seed() -> None:

@@ -5,6 +5,7 @@ Every state is whole and small; pixels travel as addresses of files.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from core.errors import BadRequest
 from core.grid import row_labels
 from core.job import Job
 from core.layout import predicted_evaluations
+from core.models.catalogue import ModelInfo
 from core.request import Request
 from ui import form
 from ui.components.base import file_url
@@ -95,8 +97,14 @@ def evaluations(comparison: Comparison, studio: Studio) -> int:
     total = 0
     for request in requests:
         info = studio.info(request.model)
-        total += predicted_evaluations(request, info) if info else 0
+        total += _evaluations(request, info) if info else 0
     return total
+
+
+@functools.lru_cache(2_000)
+def _evaluations(request: Request, info: ModelInfo) -> int:
+    """Asked for all cells at every look at a running comparison."""
+    return predicted_evaluations(request, info)
 
 
 def empty(message: str = "") -> State:
@@ -137,6 +145,7 @@ def _cell(contest: Contest, k: int) -> State:
     return shown_of | {
         "job": job.id, "state": job.state, "taken": len(steps), "total": job.total,
         "frames": file_url(job.frames_dir) if job.preview.decoder != "none" else "",
+        "without": sorted(job.without_frame),
         "result": file_url(job.results[0]) if job.state == "done" and job.results else "",
         "evaluations": count, "seconds": round(spent, 3), "each": round(spent / count, 4) if count else None,
         "error": str(job.error) if job.error else "",

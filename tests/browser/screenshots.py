@@ -89,6 +89,25 @@ def shoot_live(browser: Any, server: Served, folder: Path, name: str, width: int
     page.close()
 
 
+def shoot_compare(browser: Any, server: Served, folder: Path, name: str, width: int, height: int, theme: str) -> None:
+    """The Compare tab with four samplers at equal work, from its first cell to its figures."""
+    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
+    page.set_default_timeout(600_000)
+    page.goto(f"{server.address}?__theme={theme}")
+    page.get_by_role("tab", name="Compare").click()
+    page.wait_for_function("document.querySelector('[data-part=board]')?.dataset.ready === 'yes'")
+    page.get_by_role("textbox", name="Prompt", exact=True).fill("a red boat on the sea")
+    page.get_by_role("textbox", name="Seeds", exact=True).fill("11")
+    page.get_by_role("spinbutton", name="Reference").fill("20")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.wait_for_function("document.querySelector('[data-part=board]').dataset.state === 'done'")
+    page.evaluate("window.scrollTo(0, 0)")
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=folder / f"compare-{name}.png", full_page=True)
+    page.close()
+
+
 def _still(page: Any) -> None:
     page.wait_for_function("() => ['left', 'right'].every((name) => "
                            "!document.querySelector(`[data-part=\"${name}-note\"]`).textContent)")
@@ -111,6 +130,7 @@ def main() -> None:
                 shoot(browser, server, folder, name, width, height, theme)
                 shoot_regions(browser, server, folder, name, width, height, theme)
                 shoot_live(browser, server, folder, name, width, height, theme)
+                shoot_compare(browser, server, folder, name, width, height, theme)
             browser.close()
 
 

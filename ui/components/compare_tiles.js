@@ -33,32 +33,35 @@ export class Tiles {
     state.cells.forEach((cell, k) => {
       const run = this.runs[k];
       if (cell.job && run.job !== cell.job) this.runs[k] = { job: cell.job, frames: new Frames(cell.frames) };
+      this.runs[k].frames.without = new Set((cell.without || []).map((index) => index + 1));
       for (let step = 1; step <= cell.taken; step += 1) this.runs[k].frames.step(step, 0);
       if (cell.result) this.runs[k].frames.load(cell.result);
     });
     for (const tile of this.tiles) this.#paintTile(tile, state.cells[tile.k]);
   }
 
-  // What cell k shows now: {step, final}; step 0: nothing
+  // What cell k shows now: {step, seen, final}. seen: the newest step up to `step` with a preview; 0: none
   showing(k) {
     const cell = this.state.cells[k];
-    if (!this.at) return { step: cell.taken, final: cell.state === "done" };
-    return { step: Math.min(cell.taken, Math.max(1, Math.ceil((this.at * cell.total) / this.most))), final: false };
+    const there = Math.min(cell.taken, Math.max(1, Math.ceil((this.at * cell.total) / this.most)));
+    const step = this.at ? there : cell.taken;
+    return { step, seen: this.runs[k].frames.before(step), final: !this.at && cell.state === "done" };
   }
 
   // Draw what cell k shows onto a canvas, as soon as it is loaded.
   async draw(canvas, k) {
     const cell = this.state.cells[k];
-    const { step, final } = this.showing(k);
-    const key = `${cell.job}/${final ? "result" : step}`;
+    const { seen, final } = this.showing(k);
+    const key = `${cell.job}/${final ? "result" : seen}`;
     if (canvas.getAttribute("role")) canvas.setAttribute("aria-label", this.name(k));
-    if (canvas.dataset.key === key || !step) {
-      if (!step) blank(canvas);
+    if (!seen && !final) {
+      if (canvas.dataset.key && !canvas.dataset.key.startsWith(`${cell.job}/`)) blank(canvas);
       return;
     }
+    if (canvas.dataset.key === key) return;
     canvas.dataset.key = key;
     const { frames } = this.runs[k];
-    const image = final && cell.result ? await frames.load(cell.result) : await frames.step(step, 0);
+    const image = final && cell.result ? await frames.load(cell.result) : await frames.step(seen, 0);
     if (!image || canvas.dataset.key !== key) return;
     if (canvas.width !== image.naturalWidth || canvas.height !== image.naturalHeight) {
       canvas.width = image.naturalWidth;
@@ -70,9 +73,9 @@ export class Tiles {
 
   name(k) {
     const cell = this.state.cells[k];
-    const { step, final } = this.showing(k);
+    const { step, seen, final } = this.showing(k);
     if (final) return `${cell.label}, finished`;
-    return step ? `${cell.label}, step ${step} of ${cell.total}` : `${cell.label}, nothing yet`;
+    return step ? `${cell.label}, step ${seen || step} of ${cell.total}` : `${cell.label}, nothing yet`;
   }
 
   #tile(k) {

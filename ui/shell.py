@@ -37,6 +37,8 @@ def build(studio: Studio) -> gr.Blocks:
     """The whole page."""
     with gr.Blocks(title="Latent Loom", analytics_enabled=False, fill_width=True,
                    delete_cache=(3600, 24 * 3600)) as page:
+        # first: gradio names an event after its function, and a second "resume" would be "resume_1"
+        endpoints.add(studio)
         with gr.Row(elem_classes=["header"]):
             gr.HTML(MARK, apply_default_css=False, js_on_load=None, elem_classes=["own"])
             bar = ModelBar(bar_state(studio, studio.model))
@@ -56,7 +58,6 @@ def build(studio: Studio) -> gr.Blocks:
         bar.refresh(lambda name: bar_state(studio, name), [model], [bar], **QUICK)
         page.load(lambda name: (gr.Dropdown(choices=model_choices(studio)), bar_state(studio, name)),
                   [model], [model, bar], **QUICK)
-        endpoints.add(studio)
     page.queue(default_concurrency_limit=None)
     return page
 

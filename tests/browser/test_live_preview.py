@@ -17,6 +17,8 @@ from tests.serving import THIRD_PARTY, Served
 pytestmark = [pytest.mark.browser, *(pytest.mark.filterwarnings(line) for line in THIRD_PARTY)]
 
 STEPS = 8
+LONG = 30  # steps of a run that is to be watched
+LONGEST = 150  # of one that is still going on after a reload
 # Every step that stands in the right pane, in order.
 WATCH = """() => {
   window.seen = [];
@@ -68,7 +70,7 @@ def test_a_run_is_followed_and_every_step_scrubbed_without_a_request(visit: Any,
     live(page)
     page.evaluate(WATCH)
     page.get_by_role("tab", name="Text to image").click()
-    made(page)
+    made(page, steps=LONG)
     followed = [int(re.findall(r"\d+", name)[1]) for name in page.evaluate("seen")]
     assert followed[-1] == 1 and len(set(followed)) >= 3  # grew in sight; the last is where `made` went
     assert followed[:-1] == sorted(followed[:-1])
@@ -77,19 +79,19 @@ def test_a_run_is_followed_and_every_step_scrubbed_without_a_request(visit: Any,
     requests: list[str] = []
     page.wait_for_timeout(500)
     page.on("request", lambda request: requests.append(request.url))
-    for step in range(STEPS, 0, -1):
+    for step in range(LONG, 0, -1):
         scrubber(page).fill(str(step))
         for source, seen in addresses.items():
-            shown = picture(page, f"{source}, step {step} of {STEPS}")
+            shown = picture(page, f"{source}, step {step} of {LONG}")
             shown.wait_for()
             seen.append(shown.get_attribute("src"))
-        assert page.get_by_text(f"Step {step} of {STEPS} · sigma").is_visible()
-    shown = page.evaluate(SIXTY, STEPS)
-    assert shown == [[f"x_t, step {1 + k % STEPS} of {STEPS}", f"x0, step {1 + k % STEPS} of {STEPS}"]
+        assert page.get_by_text(f"Step {step} of {LONG} · sigma").is_visible()
+    shown = page.evaluate(SIXTY, LONG)
+    assert shown == [[f"x_t, step {1 + k % LONG} of {LONG}", f"x0, step {1 + k % LONG} of {LONG}"]
                      for k in range(60)]
     assert requests == []
     for seen in addresses.values():
-        assert len(set(page.evaluate(DIGESTS, seen))) >= STEPS - 1
+        assert len(set(page.evaluate(DIGESTS, seen))) >= LONG - 1
 
 
 def test_the_keyboard_goes_through_the_steps_and_plays_the_film(visit: Any, real: Served) -> None:
@@ -112,7 +114,7 @@ def test_the_keyboard_goes_through_the_steps_and_plays_the_film(visit: Any, real
 
 def test_a_reload_in_mid_run_comes_back_to_the_same_run(visit: Any, real: Served) -> None:
     page = visit(real)
-    generate(page, "a blue boat on the sea", 60)
+    generate(page, "a blue boat on the sea", LONGEST)
     live(page)
     picture(page, re.compile("^x0, step")).wait_for()
     run = page.locator(".inspector").get_attribute("data-run")
@@ -123,9 +125,9 @@ def test_a_reload_in_mid_run_comes_back_to_the_same_run(visit: Any, real: Served
     assert page.get_by_text("Running:").is_visible()
     assert page.get_by_text("a blue boat on the sea").first.is_visible()
     page.get_by_role("button", name="Stop").click()
-    page.get_by_text(re.compile(r"^Stopped after \d+ of 60$")).wait_for()
+    page.get_by_text(re.compile(rf"^Stopped after \d+ of {LONGEST}$")).wait_for()
     page.get_by_role("button", name="Resume").click()
-    picture(page, "x0, step 60 of 60").wait_for(timeout=180_000)
+    picture(page, f"x0, step {LONGEST} of {LONGEST}").wait_for(timeout=180_000)
 
 
 def test_a_branch_stands_beside_its_parent_under_one_slider(visit: Any, real: Served) -> None:

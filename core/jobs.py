@@ -313,9 +313,9 @@ class Jobs:
                     with self._lock:
                         if event.regions_x0:
                             job.own_x0.append(event.regions_x0)
-                        job.steps.append(StepInfo.of(event))
                         if job.preview.decoder != "none":
-                            job.without_frame.add(event.index)
+                            job.without_frame.add(event.index)  # before the step is seen by those who hold no lock
+                        job.steps.append(StepInfo.of(event))
                         self._change(job, loading=False)
                     if previewer:
                         previewer.put(event.index, event.x0)

@@ -200,9 +200,11 @@ class Inspection:
         request = kept.request if kept else job.request if job else None
         assert request is not None
         taken = min(kept.taken, len(job.steps)) if kept and found.active and job else kept.taken if kept else 0
+        if job and job.previewing and job.preview.decoder != "auto":  # a step counts once its frame is there
+            taken = min([taken, *list(job.without_frame)])
         frames = ""
         if job and found.decoder == job.preview.decoder and job.frame(0).exists():
-            frames = file_url(job.frames_dir)
+            frames = "" if any(k < taken for k in list(job.without_frame)) else file_url(job.frames_dir)
         kind = job.state if job else "done" if kept and kept.whole else "stopped"
         made = job.created if job else kept.path.stat().st_mtime if kept else time.time()
         return {

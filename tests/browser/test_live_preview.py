@@ -77,6 +77,10 @@ def test_a_run_is_followed_and_every_step_scrubbed_without_a_request(visit: Any,
 
     addresses = {source: [] for source in ("x0", "x_t")}
     requests: list[str] = []
+    for step in range(1, LONG + 1):  # every picture has come, however slow the machine
+        scrubber(page).fill(str(step))
+        for source in addresses:
+            picture(page, f"{source}, step {step} of {LONG}").wait_for()
     page.wait_for_timeout(500)
     page.on("request", lambda request: requests.append(request.url))
     for step in range(LONG, 0, -1):

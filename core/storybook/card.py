@@ -30,6 +30,7 @@ MEANING = {
     "right colour": "painting the thing in it would explain its pixels better than any other of the twelve",
     "right side": "the middle of all things lies in the half asked for (left, right, top, bottom); a coin gets 50 %",
     "right thing in its box": "three painted boxes, MultiDiffusion, 20 % bootstrapping; counted per box",
+    "with 40 % bootstrapping": "the same boxes and seeds",
     "without bootstrapping": "the same boxes and seeds",
     "in one prompt": "the same words and seeds without regions, each thing with its place in the words",
     "autoencoder PSNR": "mean over 100 held-out scenes of 256 pixels",

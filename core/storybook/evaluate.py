@@ -19,7 +19,7 @@ from core.request import Region, Request
 from core.scorer import Scorer, scorer_folder
 from core.storybook import judge as j
 from core.storybook import networks as n
-from core.storybook.cases import BOOTSTRAP, STEPS, Trio, single_cases, trios
+from core.storybook.cases import BOOTSTRAP, MORE_BOOTSTRAP, STEPS, Trio, single_cases, trios
 from core.storybook.data import CANVASES, HELD_OUT_SEED, render_many
 from core.storybook.export import processor
 from core.storybook.scenes import paint
@@ -37,7 +37,7 @@ class Plan:
     """How much is asked. The defaults take about five minutes on two cores, `full` three times as long."""
 
     count: int = 120  # single-thing prompts; two thirds as many with a side
-    layouts: int = 50  # of three boxes, each painted in three ways
+    layouts: int = 50  # of three boxes, each painted in four ways
     guidance: float = 5.0
 
     @classmethod
@@ -112,9 +112,10 @@ def _judged(judge: j.Judge, picture: np.ndarray) -> tuple[j.Finding, torch.Tenso
 
 
 def ways(trio: Trio, studio: Studio, guidance: float, seed: int) -> dict[str, Request]:
-    """The three ways to ask for three things: boxes, boxes without bootstrapping, one prompt."""
+    """The ways to ask for three things: boxes, boxes with more and without bootstrapping, one prompt."""
     how = {"model": studio.model, "steps": STEPS, "guidance": guidance, "seed": seed}
     return {"right thing in its box": trio.composed(BOOTSTRAP, **how),
+            "with 40 % bootstrapping": trio.composed(MORE_BOOTSTRAP, **how),
             "without bootstrapping": trio.composed(0.0, **how),
             "in one prompt": trio.described(**how)}
 

@@ -1,4 +1,4 @@
-"""The contact sheet of the regions' evaluation: the same words, asked for in three ways."""
+"""The contact sheet of the regions' evaluation: the same words, asked for in four ways."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDE = 192  # pixels of one picture
 GAP, HEADER = 8, 26
 INK, PAPER, FRAME = (34, 34, 40), (250, 249, 246), (120, 124, 132)
 HEADINGS = {"in one prompt": "one prompt", "without bootstrapping": "regions",
-            "right thing in its box": "regions, 20 % bootstrapping"}  # the names of `ways`
+            "right thing in its box": "20 % bootstrapping", "with 40 % bootstrapping": "40 % bootstrapping"}  # `ways`
 
 
 def write_sheet(weights: Path, device: torch.device, out: Path, rows: int, guidance: float) -> None:

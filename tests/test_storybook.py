@@ -304,5 +304,6 @@ def test_latents_have_unit_variance_and_the_preview_decodes_them():
         assert 0.8 < float(latents.std()) < 1.25  # 8 scenes of the many whose variance is 1
         if (WEIGHTS / "preview").exists():
             tiny = AutoencoderTiny.from_pretrained(WEIGHTS / "preview", torch_dtype=torch.float32)
-            error = (tiny.decode(latents).sample - to_unit(pictures)).abs().mean()
+            wanted = torch.nn.functional.avg_pool2d(to_unit(pictures), 2)  # it stops at half the side
+            error = (tiny.decode(latents).sample - wanted).abs().mean()
             assert float(error) < 0.2  # of a range of 2; black pictures would give about 0.7

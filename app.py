@@ -20,8 +20,11 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from core.errors import LoomError, StartError  # noqa: E402
 from core.jobs import Jobs, Runner, writable  # noqa: E402
-from core.models.catalogue import Catalogue  # noqa: E402
+from core.models.kept import Kept  # noqa: E402
+from core.options import add_engine_options, add_models_options, catalogue_of  # noqa: E402
+from core.ownpresets import Presets  # noqa: E402
 from core.presets import load_styles  # noqa: E402
+from core.tuning import Tuning  # noqa: E402
 
 if TYPE_CHECKING:
     from ui.studio import Studio
@@ -33,38 +36,67 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python app.py", description="Latent Loom: a studio for latent diffusion.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=7860, help="default: 7860; 0 takes any free one")
-    parser.add_argument("--model", default="storybook", metavar="storybook|PATH|HUB-ID", help="default: storybook")
-    parser.add_argument("--models-dir", type=Path, default=Path("models"), help="folder of diffusers folders")
+    parser.add_argument("--model", metavar="storybook|NAME|PATH|HUB-ID", help="default: the one that was last chosen, "
+                        "storybook at first")
+    parser.add_argument("--vae", metavar="NAME|PATH", help="decode with this one: a name or a path")
+    add_models_options(parser)
+    parser.add_argument("--hub", action="append", default=[], metavar="HUB-ID", help="offer this one, too, for "
+                        "download in the page")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder for finished pictures")
+    parser.add_argument("--presets", type=Path, metavar="DIR", help="folder for your own presets (default: presets "
+                        "beneath --outputs)")
     parser.add_argument("--trajectories", type=float, default=2.0, metavar="GIB",
                         help="room for the kept steps of runs, beyond which the oldest go (default: 2; 0 keeps none)")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    add_engine_options(parser)
     parser.add_argument("--auth", metavar="USER:PASS", help="ask for this login; needed for other hosts than this one")
-    return parser.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
+    chosen.explicit = bool(chosen.model or chosen.vae)
+    if chosen.vae:
+        chosen.model = f"{chosen.model or 'storybook'}+{chosen.vae}"
+    return chosen
 
 
 def make_studio(chosen: argparse.Namespace, frames: Path) -> Studio:
     """Everything the page needs, without a heavy import. Raises LoomError for what cannot work."""
-    catalogue = Catalogue(chosen.models_dir, chosen.model)
+    kept = Kept(chosen.outputs)
+    if not chosen.explicit:
+        chosen.model = _last(chosen, kept.chosen)
+    catalogue = catalogue_of(chosen, chosen.model)
     catalogue.get(chosen.model)
-    if chosen.device not in ("auto", "cpu"):  # worth the heavy import: better told now than at the first run
-        from core.models.device import pick_device
+    tuning = Tuning.of(chosen)
+    if chosen.device not in ("auto", "cpu") or tuning != Tuning():
+        from core.models import device, tune  # worth the heavy import: better told now than at the first run
 
-        pick_device(chosen.device)
+        tune.check(tuning, device.pick_device(chosen.device))
     writable(chosen.outputs)
     styles = load_styles()
+    presets = Presets(chosen.presets or chosen.outputs / "presets")
+    for line in presets.problems():
+        print(line, file=sys.stderr)
 
     def engine() -> Runner:
         from core.engine import Engine
 
-        return Engine(catalogue, chosen.device)
+        return Engine(catalogue, chosen.device, tuning)
 
     from ui.studio import Studio
 
     if not 0 <= chosen.trajectories < 2**30:
         raise StartError(f"--trajectories cannot be {chosen.trajectories:g} GiB: take 0, which keeps none, or more.")
     jobs = Jobs(engine, chosen.outputs, frames, trajectories=int(chosen.trajectories * 2**30))
-    return Studio(catalogue, jobs, styles, chosen.model)
+    return Studio(catalogue, jobs, styles, chosen.model, presets.layouts(), presets, explicit=chosen.explicit,
+                  kept=kept, hub=tuple(chosen.hub))
+
+
+def _last(chosen: argparse.Namespace, name: str) -> str:
+    """The model that was chosen last, if it can be read still."""
+    if not name:
+        return "storybook"
+    try:
+        return catalogue_of(chosen).get(name).name
+    except LoomError as error:
+        print(f"The last model is not taken again. {error}", file=sys.stderr)
+        return "storybook"
 
 
 def check_address(host: str, port: int, auth: str | None) -> None:
@@ -109,7 +141,8 @@ def serve(chosen: argparse.Namespace) -> None:
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:
-            print("Closing: runs stop, what they reached is kept.", flush=True)
+            print("Closing: what runs finishes its step; it and the queue go on when the studio is started again.",
+                  flush=True)
             page.close(verbose=False)
         finally:
             studio.jobs.close()

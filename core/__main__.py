@@ -16,15 +16,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from core.errors import BadRequest, LoomError
+from core.history import command as pictures
+from core.models import convert, needs
 from core.models.catalogue import Catalogue
-from core.request import DECODERS, PRECISIONS, Done, Preview, Request, Step, StepInfo
+from core.models.extras import Extras
+from core.options import (
+    CHANGES,
+    FIXED,
+    add_engine_options,
+    add_fork_options,
+    add_models_options,
+    add_report_options,
+    add_request_options,
+    add_watching_options,
+    catalogue_of,
+    number,
+    read_request,
+)
+from core.request import Done, Preview, Request, Step, StepInfo
+from core.tuning import Tuning
 
 if TYPE_CHECKING:
     from core.recorder import Recorder
     from core.trajectory import Past
 
 STOPPED = 130
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,6 +52,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
+    if getattr(options, "vae", None):
+        options.model += f"+{options.vae}"
     try:
         return int(options.run(options) or 0)
     except LoomError as error:
@@ -60,17 +78,17 @@ def _parser() -> argparse.ArgumentParser:
     compose.add_argument("layout", type=Path, metavar="LAYOUT.json")
     compose.add_argument("--out", type=Path, required=True, help="the PNG to write; a batch adds -2, -3, ...")
     add_request_options(compose)
-    compose.add_argument("--bootstrap", type=_number, help="share of the steps, 0 to 0.5 (default: 0.2)")
+    compose.add_argument("--bootstrap", type=number, help="share of the steps, 0 to 0.5 (default: 0.2)")
     compose.add_argument("--masks", help="area or paper; default: the layout's, or area")
-    compose.add_argument("--crop-after", type=_number, help="share of the steps after which small regions are "
+    compose.add_argument("--crop-after", type=number, help="share of the steps after which small regions are "
                          "asked on crops: faster, a little different (default: 1, never)")
     compose.set_defaults(run=_compose)
 
     compare = commands.add_parser("compare", help="samplers, steps, seeds and more side by side, with figures")
     compare.add_argument("spec", type=Path, metavar="SPEC.json")
     compare.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write, or to go on in")
-    compare.add_argument("--models-dir", default="models")
-    compare.add_argument("--device", default="auto", choices=DEVICES)
+    add_models_options(compare)
+    add_engine_options(compare)
     compare.set_defaults(run=_compare)
 
     resume = commands.add_parser("resume", help="finish a run that was stopped or killed")
@@ -85,111 +103,61 @@ def _parser() -> argparse.ArgumentParser:
     for command in (resume, fork, decode):
         command.add_argument("kept", type=Path, metavar="RUN.safetensors")
         command.add_argument("--out", type=Path, required=True, help="the PNG to write; a batch adds -2, -3, ...")
-        command.add_argument("--models-dir", default="models")
-        command.add_argument("--device", default="auto", choices=DEVICES)
+        add_models_options(command)
+        add_engine_options(command)
     for command in (resume, fork):
         add_watching_options(command)
     add_fork_options(fork)
 
+    past = commands.add_parser("history", help="find pictures in the outputs folder, or build their index anew")
+    pictures.add_history_options(past)
+    past.set_defaults(run=pictures.history)
+    read = commands.add_parser("read", help="how a picture was made, whatever program made it")
+    read.add_argument("picture", type=Path, metavar="PICTURE.png")
+    read.add_argument("--json", action="store_true", help="print JSON")
+    read.set_defaults(run=pictures.read)
+
     models = commands.add_parser("models", help="list the models")
-    models.add_argument("--models-dir", default="models")
+    add_models_options(models)
+    models.add_argument("--hash", action="store_true", help="with each file's hash, as Automatic1111 writes it")
+    models.add_argument("--outputs", type=Path, default=Path("outputs"), help="where hashes are kept")
     models.set_defaults(run=_models)
-    listing = commands.add_parser("samplers", help="list the samplers and their schedules")
+    loras = commands.add_parser("loras", help="list the LoRAs and textual inversions")
+    add_models_options(loras)
+    loras.set_defaults(run=_loras)
+    convert.add_options(commands.add_parser("convert", help="a pickled checkpoint as safetensors"))
+    listing = commands.add_parser("samplers", help="list the samplers and their schedules, or measure them all")
+    add_report_options(listing)
     listing.set_defaults(run=_samplers)
+
+    presets = commands.add_parser("presets", help="list the presets, or take over an A1111 styles.csv")
+    presets.add_argument("--presets", type=Path, default=Path("outputs/presets"), metavar="DIR",
+                         help="folder of your own ones (default: outputs/presets)")
+    presets.add_argument("--import", dest="styles", type=Path, metavar="STYLES.csv")
+    presets.set_defaults(run=_presets)
 
     bench = commands.add_parser("bench", help="measure ratios side by side in one run")
     bench.add_argument("--json", action="store_true", help="print JSON instead of a table")
     bench.add_argument("--model", default="storybook")
-    bench.add_argument("--models-dir", default="models")
-    bench.add_argument("--device", default="auto", choices=DEVICES)
+    add_models_options(bench)
+    add_engine_options(bench)
     bench.add_argument("--rounds", type=int, default=5, help="interleaved repetitions; the median is reported")
     bench.add_argument("--only", help="run only the parts whose name holds this word")
     bench.set_defaults(run=_bench)
-    for command in (models, listing):
+    for command in (models, loras, listing):
         command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 
 
-def add_request_options(parser: argparse.ArgumentParser) -> None:
-    """The options that make a Request, named like its fields."""
-    defaults = Request()
-    parser.add_argument("--negative", metavar="TEXT", help="what should not be there")
-    parser.add_argument("--model", default=defaults.model, help="name, path of a diffusers folder, or hub id")
-    parser.add_argument("--models-dir", default="models")
-    parser.add_argument("--sampler", default=defaults.sampler)
-    parser.add_argument("--schedule", default=defaults.schedule)
-    for name in ("steps", "guidance", "seed", "batch"):
-        parser.add_argument(f"--{name}", type=_number, default=getattr(defaults, name))
-    parser.add_argument("--width", type=_number, help="pixels; default: what the model was trained at")
-    parser.add_argument("--height", type=_number)
-    parser.add_argument("--panorama", help="smooth or uniform: windows over a canvas larger than the model's own size")
-    parser.add_argument("--stride", type=_number, help="pixels from window to window; default: 128")
-    parser.add_argument("--wrap", action="store_true", default=None, help="join right edge and left: 360 degrees")
-    parser.add_argument("--precision", default=defaults.precision, help=", ".join(PRECISIONS))
-    parser.add_argument("--device", default="auto", choices=DEVICES)
-    parser.add_argument("--trajectory", type=Path, metavar="RUN.safetensors", help="keep the steps there")
-    add_watching_options(parser)
-
-
-def add_watching_options(parser: argparse.ArgumentParser) -> None:
-    """What is to be seen of a run, and how far it goes."""
-    parser.add_argument("--preview", default="vae", help=", ".join(DECODERS) + " (with --frames)")
-    parser.add_argument("--frames", type=Path, metavar="DIR", help="write every step's preview and steps.json there")
-    parser.add_argument("--stop-after", type=int, metavar="K", help="stop after K steps and keep what there is")
-
-
-# what a fork may change, and what it is told that it may not
-_CHANGES = ("prompt", "sampler", "schedule", "steps", "guidance", "seed", "precision", "bootstrap", "masks")
-_FIXED = ("model", "width", "height", "batch")
-
-
-def add_fork_options(parser: argparse.ArgumentParser) -> None:
-    """What may be changed; whatever is not given stays as the parent has it."""
-    parser.add_argument("--negative", metavar="TEXT")
-    for name in _CHANGES + _FIXED:
-        about = argparse.SUPPRESS if name in _FIXED else None
-        parser.add_argument(f"--{name}", type=str if name in ("prompt", "negative") else _number, help=about)
-    parser.add_argument("--layout", type=Path, metavar="LAYOUT.json", help="regions from here on: those of the layout")
-    parser.add_argument("--trajectory", type=Path, metavar="FORK.safetensors", help="keep the fork's steps there")
-
-
-# options that are None unless given
-_ASIDE = ("panorama", "stride", "wrap", "bootstrap", "masks", "crop_after", "width", "height")
-
-
-def read_request(options: argparse.Namespace, catalogue: Catalogue, layout: dict[str, Any] | None = None) -> Request:
-    """The Request the options describe, at the model's own size unless one is given. Options win over the layout."""
-    info = catalogue.get(options.model)
-    values: dict[str, Any] = {"width": info.width, "height": info.height, **(layout or {})}
-    values |= {name: getattr(options, name) for name in
-               ("model", "sampler", "schedule", "steps", "guidance", "seed", "batch", "precision")}
-    values |= {name: value for name in _ASIDE if (value := getattr(options, name, None)) is not None}
-    if options.negative is not None:
-        values["negative_prompt"] = options.negative
-    if layout is None:
-        values["prompt"] = options.prompt
-    return Request.parse(values)
-
-
-def _number(text: str) -> float | int | str:
-    """What the person typed as a number; words go on to Request, whose message is better than argparse's."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
 def _generate(options: argparse.Namespace) -> int:
-    catalogue = Catalogue(options.models_dir, extra=options.model)
+    catalogue = catalogue_of(options, options.model)
     return _make(options, catalogue, read_request(options, catalogue))
 
 
 def _compose(options: argparse.Namespace) -> int:
     from core import layoutfile
 
-    catalogue = Catalogue(options.models_dir, extra=options.model)
+    catalogue = catalogue_of(options, options.model)
     return _make(options, catalogue, read_request(options, catalogue, layoutfile.read(options.layout)))
 
 
@@ -203,21 +171,21 @@ def _resume(options: argparse.Namespace) -> int:
     from core.trajectory import Past, Trajectory
 
     past = Past.resume(Trajectory(options.kept))
-    return _make(options, Catalogue(options.models_dir, extra=past.request.model), past.request, past)
+    return _make(options, catalogue_of(options, past.request.model), past.request, past)
 
 
 def _fork(options: argparse.Namespace) -> int:
     from core import layoutfile
     from core.trajectory import Past, Trajectory
 
-    given = {"negative_prompt" if name == "negative" else name: value for name in ("negative", *_CHANGES, *_FIXED)
+    given = {"negative_prompt" if name == "negative" else name: value for name in ("negative", *CHANGES, *FIXED)
              if (value := getattr(options, name)) is not None}
     layout = layoutfile.read(options.layout) if options.layout else {}
     run = Trajectory(options.kept)
     past = Past.fork(run, options.at, {**layout, **given})
     if options.trajectory and options.trajectory.resolve() == options.kept.resolve():
         raise BadRequest(f"--trajectory would overwrite the parent, {options.kept.name}: give the fork another name.")
-    return _make(options, Catalogue(options.models_dir, extra=past.request.model), past.request, past)
+    return _make(options, catalogue_of(options, past.request.model), past.request, past)
 
 
 def _decode(options: argparse.Namespace) -> int:
@@ -225,13 +193,14 @@ def _decode(options: argparse.Namespace) -> int:
 
     run = Trajectory(options.kept)
     latents = run.latents(options.step, options.source)
-    catalogue = Catalogue(options.models_dir, extra=run.request.model)
+    catalogue = catalogue_of(options, run.request.model)
     catalogue.get(run.request.model)
     _check_out(options)
 
     from core.engine import Engine
 
-    pictures = Engine(catalogue, options.device).decode(latents, run.request, "vae", run.outline.model)
+    engine = Engine(catalogue, options.device, Tuning.of(options))
+    pictures = engine.decode(latents, run.request, "vae", run.outline.model)
     forked = (run.parent.file, run.parent.step) if run.parent else None
     _save(options.out, pictures, run.request, options.step + (options.source == "x0"), forked)
     return 0
@@ -257,11 +226,13 @@ def _make(options: argparse.Namespace, catalogue: Catalogue, request: Request, p
     from core.checks import check
 
     preview = Preview(options.preview)
-    for note in check(request, catalogue.get(request.model)):
+    for note in check(request, catalogue.get(request.model), Extras.of(catalogue)):
         print(note.text, file=sys.stderr)
     if options.stop_after is not None and options.stop_after < 1:
         raise BadRequest(f"--stop-after must be 1 or more, not {options.stop_after}.")
     _check_out(options)
+    if sys.stderr.isatty():
+        print(f"{request.model} needs {needs.words(catalogue.get(request.model))}", file=sys.stderr)
 
     from core.engine import Engine  # torch and diffusers: only now that the request is known to be good
     from core.recorder import Recorder
@@ -271,7 +242,7 @@ def _make(options: argparse.Namespace, catalogue: Catalogue, request: Request, p
     cancel = threading.Event()
     previous = signal.signal(signal.SIGINT, lambda *_: cancel.set())
     try:
-        events = Engine(catalogue, options.device).generate(
+        events = Engine(catalogue, options.device, Tuning.of(options)).generate(
             request, preview if options.frames else Preview("none"), cancel, past)
         done = _run(events, request, cancel, options.frames, options.stop_after,
                     Recorder(keep, go_on=resumes) if keep else None)
@@ -312,6 +283,8 @@ def _run(events: Iterator[Step | Done], request: Request, cancel: threading.Even
                 print(file=sys.stderr)
             if recorder:
                 recorder.close()
+            if event.note:
+                print(event.note, file=sys.stderr)
             return event
         steps.append(asdict(StepInfo.of(event)))
         if frames:
@@ -336,28 +309,79 @@ def _run(events: Iterator[Step | Done], request: Request, cancel: threading.Even
 
 
 def _models(options: argparse.Namespace) -> None:
-    rows = Catalogue(options.models_dir).rows()
+    from core.models.kept import Kept
+    from core.models.library import Library
+
+    catalogue = catalogue_of(options)
+    rows = Library(catalogue, Kept(options.outputs)).rows(options.hash)
+    for row in rows:
+        if "error" not in row:
+            info = catalogue.get(row["name"])
+            row["memory_mib"] = {precision: round(sum(needs.weights(info, precision)) / 2**20, 1)
+                                 for precision in ("fp32", "bf16")}
     if options.json:
         print(json.dumps(rows, indent=1))
         return
     for row in rows:
+        name = row["name"] if row["name"].isprintable() else ascii(row["name"])
         if "error" in row:
-            print(f"{row['name']:24} {row['error']}")
-        else:
-            print(f"{row['name']:24} {row['family']:6} {row['width']}x{row['height']:<6} {row['megabytes']:8.1f} MiB")
+            print(f"{name:24} {row['error']}")
+            continue
+        facts = [f"in memory {row['memory_mib']['bf16']:.1f} (bf16) or {row['memory_mib']['fp32']:.1f} (fp32)",
+                 row["prediction"].replace("_", " ") if row["prediction"] != "epsilon" else "",
+                 row["recommended"]["words"] if row["recommended"] else "", row["hash"] and f"hash {row['hash']}",
+                 row["home"] and f"of {row['home']}", row["licence"]]
+        print(f"{name:24} {row['kind'] or row['family']:19} {row['width']}x{row['height']:<6} "
+              f"{row['megabytes']:8.1f} MiB {row['precision']:5} {', '.join(filter(None, facts))}".rstrip())
+    for vae in sorted(catalogue.vaes()):
+        print(f"{'MODEL+' + vae:24} any of them, decoded with this VAE")
 
 
-def _samplers(options: argparse.Namespace) -> None:
-    from core import samplers
-
-    rows = samplers.rows()
+def _loras(options: argparse.Namespace) -> None:
+    rows = Extras.of(catalogue_of(options)).rows()
     if options.json:
         print(json.dumps(rows, indent=1))
         return
+    for row in rows:
+        name = f"<lora:{row['name']}:1>" if row["kind"] == "lora" else row["name"]
+        words = ", ".join(row.get("triggers", ())) or (f"{row['vectors']} vectors" if "vectors" in row else "")
+        print(f"{name:32} " + (row.get("error") or f"{row['family'] or 'of an unknown family':19} "
+                                                   f"{row['megabytes']:8.1f} MiB  {words}").rstrip())
+
+
+def _presets(options: argparse.Namespace) -> None:
+    from core.ownpresets import FILES, Presets
+
+    presets = Presets(options.presets)
+    if options.styles:
+        count, left = presets.import_styles(options.styles)
+        print(f"Styles that came: {count}.", *left, sep="\n")
+        return
+    for line in presets.problems():
+        print(line, file=sys.stderr)
+    for kind in FILES:
+        for preset in presets.all(kind).values():
+            print(f"{kind:9} {preset.name:30} {'yours' if preset.own else ''}".rstrip())
+    for name in presets.layouts():
+        print(f"{'layout':9} {name}")
+
+
+def _samplers(options: argparse.Namespace) -> int:
+    from core import samplers
+
+    if options.report:
+        from core.report import run
+
+        return STOPPED if run(options) else 0
+    rows = samplers.rows()
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return 0
     for row in rows:
         print(f"{row['name']:18} {row['network_calls_at_20_steps']:3} calls for 20 steps"
               f"{', random' if row['stochastic'] else ''}: {row['words']}\n"
               f"{'':18} schedules: {', '.join(row['schedules'])} (Automatic is {row['automatic']})")
+    return 0
 
 
 def _bench(options: argparse.Namespace) -> None:

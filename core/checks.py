@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import psutil
 
 from core import samplers
 from core.errors import BadRequest
-from core.layout import boxes_of, crop_start, layout_of, parts_of, views_of
+from core.layout import boxes_of, crop_start, full_prompt, layout_of, parts_of, prompts_of, views_of
+from core.models import needs
 from core.models.catalogue import ModelInfo
+from core.models.counters import counter_for
+from core.models.extras import Extras
+from core.prompts import reading
+from core.prompts.counting import Counter
+from core.prompts.emphasis import stretches
+from core.prompts.networks import loras_in, without_tags
 from core.request import MAX_SIDE, Request
 from core.storybook import vocabulary
 
-# Peak memory of the full VAE's decode, per pixel and channel of its widest level. Measured with a Stable Diffusion
-# sized VAE (128 channels) in float32 on a CPU: 6,110 bytes a pixel at 256x256, 4,310 at 512x512.
-DECODE_BYTES = 48
 SMALL = 6  # latent cells, of 8x8 pixels; a thing drawn in fewer cannot be told
 
 
@@ -26,20 +32,75 @@ class Note(NamedTuple):
     text: str
 
 
-def check(request: Request, info: ModelInfo) -> list[Note]:
-    """Notes on a request that can be done. Raises BadRequest for one that cannot."""
+def check(request: Request, info: ModelInfo, extras: Extras | None = None) -> list[Note]:
+    """Notes on a request that can be done. Raises BadRequest for one that cannot.
+
+    extras: the LoRAs and textual inversions that prompts may name; none, where nothing is given.
+    """
     samplers.resolve(request.sampler, request.schedule, request.steps)
     _size(request, info)
-    notes = [Note("prompt", _unconditional(request))] if not request.prompt.strip() else []
+    notes = _memory_notes(request, info)
+    notes += [Note("prompt", _unconditional(request))] if not without_tags(request.prompt).strip() else []
     if warning := samplers.verdict(request.sampler, request.schedule, request.steps):
         notes.append(Note("sampler", warning))
     views_of(request, info)
+    notes += _prompt_notes(request, info, extras or Extras(None))
     notes += _region_notes(request, info)
-    if info.is_storybook:
-        notes += [Note("prompt", text) for text in unknown_words(request.prompt)]
-    if request.guidance == 1 and request.negative_prompt.strip():
+    if not prompts_of(request, 0).both and request.negative_prompt.strip():
         notes.append(Note("negative_prompt", "At guidance 1 the negative prompt is not asked for: raise the guidance."))
     return notes
+
+
+def _prompt_notes(request: Request, info: ModelInfo, extras: Extras) -> list[Note]:
+    """On the grammar of all prompts, their words and LoRAs. Raises BadRequest for what cannot be read."""
+    if info.layers is not None and request.clip_skip > info.layers:
+        raise BadRequest(f"A clip skip of {request.clip_skip} passes over the whole text encoder of {info.name}, which "
+                         f"has {info.layers} layers: choose from 1 to {info.layers}.", "clip_skip")
+    counter, notes = counter_for(info, extras), []
+    prompts = [("prompt", "", request.prompt, True), ("negative_prompt", "", request.negative_prompt, False)]
+    for region in request.regions:
+        prompts += [("regions", region.name, region.prompt, True),
+                    ("regions", region.name, region.negative_prompt, False)]
+    for field, name, prompt, joined in prompts:
+        with _said_of(field, name):
+            _readable(prompt, request.steps, joined, counter)
+            _fitting(prompt, joined, info, extras)
+        found = reading.remarks(prompt, request.steps, joined)
+        if info.is_storybook and joined:
+            found += unknown_words(reading.plain_words(prompt, request.steps))
+        notes += [Note(field, f"{name}: {text}" if name else text) for text in found]
+    for region in request.regions if request.join_prompts else ():
+        with _said_of("regions", region.name):
+            _readable(full_prompt(region, request), request.steps, True, counter)
+    return notes
+
+
+@contextlib.contextmanager
+def _said_of(field: str, region: str) -> Iterator[None]:
+    try:
+        yield
+    except BadRequest as error:
+        raise BadRequest(f"The region {region[:40]!r}: {error}" if region else str(error), field) from None
+
+
+def _readable(prompt: str, steps: int, joined: bool, counter: Counter | None) -> None:
+    reading.refuse(prompt, joined)
+    for text in reading.texts_of(prompt, steps, joined):
+        if counter:
+            counter.chunks(text)
+        else:
+            stretches(text)
+
+
+def _fitting(prompt: str, joined: bool, info: ModelInfo, extras: Extras) -> None:
+    """Raises BadRequest for LoRAs that are not there, or not for this model."""
+    files: dict[str, str] = {}
+    for lora in loras_in(prompt) if joined else ():
+        path = extras.fitting(lora, info).path
+        if path in files:
+            raise BadRequest(f"{files[path][:60]!r} and {lora.name[:60]!r} are the same LoRA: write it once, with the "
+                             "weight it shall have.")
+        files[path] = lora.name
 
 
 def unknown_words(prompt: str) -> list[str]:
@@ -74,14 +135,29 @@ def _region_notes(request: Request, info: ModelInfo) -> list[Note]:
                                          "which is small: paint it larger, or the model may pass over it."))
     if crop_start(request) < request.steps and not any(boxes_of(p, request, info) for p in parts_of(request, info)):
         notes.append(Note("crop_after", "No region is small enough for a crop to be less work: nothing is cropped."))
-    if info.is_storybook:
-        for region in request.regions:
-            notes += [Note("regions", f"{region.name}: {text}") for text in unknown_words(region.prompt)]
     return notes
 
 
 def _unconditional(request: Request) -> str:
     return "The prompt is empty: the model paints whatever comes to its mind (unconditional)."
+
+
+def _memory_notes(request: Request, info: ModelInfo) -> list[Note]:
+    needed = needs.decode(info, request.width, request.height, "bf16")
+    free = psutil.virtual_memory().available
+    if needed < free:
+        return []
+    return [Note("width", f"To decode {request.width}x{request.height} at once takes about {needed / 2**30:.1f} GiB, "
+                          f"and {free / 2**30:.1f} are free: if they do not suffice it is done in tiles, which shows a "
+                          "little.")]
+
+
+def least(request: Request, info: ModelInfo) -> int:
+    """Bytes without which a run must fail, beside the weights: one pass at a time in half precision, smallest tiles."""
+    width, height = (request.width, request.height) if request.panorama == "off" else (
+        min(request.width, info.width), min(request.height, info.height))
+    return max(needs.network(info, width, height, 1, "bf16"),
+               needs.decode(info, request.width, request.height, tile=needs.TILES[-1]))
 
 
 def _size(request: Request, info: ModelInfo) -> None:
@@ -91,7 +167,7 @@ def _size(request: Request, info: ModelInfo) -> None:
             fit = "{}x{}".format(*fitting_size(width, height, multiple))
             need = f"not a multiple of {multiple} pixels" if side % multiple else f"below {8 * multiple} pixels a side"
             raise BadRequest(f"{width}x{height} is {need}, which {info.name} needs: try {fit}.", field)
-    needed = width * height * info.decoder_channels * DECODE_BYTES
+    needed = least(request, info)
     free = psutil.virtual_memory().available
     if needed > free:
         scale = (free / needed) ** 0.5

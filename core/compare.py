@@ -17,12 +17,14 @@ from core import samplers
 from core.checks import check
 from core.errors import BadRequest, LoomError, closest
 from core.models.catalogue import Catalogue
+from core.models.distilled import SETTINGS
+from core.models.extras import Extras
 from core.request import MAX_STEPS, Request
 
 AXES = {"model": "models", "prompt": "prompts", "negative_prompt": "negative_prompts", "sampler": "samplers",
         "schedule": "schedules", "steps": "steps", "guidance": "guidances", "seed": "seeds", "width": "widths",
-        "height": "heights", "precision": "precisions", "bootstrap": "bootstraps", "masks": "masks",
-        "crop_after": "crops_after", "stride": "strides", "panorama": "panoramas"}
+        "height": "heights", "precision": "precisions", "clip_skip": "clip_skips", "bootstrap": "bootstraps",
+        "masks": "masks", "crop_after": "crops_after", "stride": "strides", "panorama": "panoramas"}
 MAX_CELLS = 400
 EQUAL = "equal_evaluations"  # steps then mean network calls, the same for every sampler
 EXACT = "Heun"  # the sampler of the reference: second order, without noise of its own
@@ -100,15 +102,18 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def prepare(values: dict[str, Any], catalogue: Catalogue) -> Comparison:
-    """The plan of a specification for the models that are here, at the first model's own size unless it gives one.
+    """The plan of a specification for the models that are here, at the first model's own size, and with what that one
+    was distilled for, unless it gives others.
 
     Raises BadRequest or ModelError when no cell can be made. A cell that this machine cannot make says so.
     """
     models = values.get("model") or values.get("models") or Request().model
     info = catalogue.get(str(models[0] if isinstance(models, list) else models))
-    size = {name: side for name, side in (("width", info.width), ("height", info.height))
-            if name not in values and AXES[name] not in values}
-    planned = plan({**values, **size})
+    own = {"width": info.width, "height": info.height}
+    if info.advice:
+        own |= {name: getattr(info.advice, name) for name in SETTINGS}
+    planned = plan({**values, **{name: value for name, value in own.items()
+                                 if name not in values and AXES[name] not in values}})
     cells = tuple(_checked(cell, catalogue) for cell in planned.cells)
     if all(cell.request is None for cell in cells):
         raise BadRequest(cells[0].error, cells[0].field)
@@ -218,7 +223,7 @@ def _checked(cell: Cell, catalogue: Catalogue) -> Cell:
     if cell.request is None:
         return cell
     try:
-        check(cell.request, catalogue.get(cell.request.model))
+        check(cell.request, catalogue.get(cell.request.model), Extras.of(catalogue))
     except LoomError as error:
         return replace(cell, request=None, error=str(error), field=error.field)
     return cell

@@ -41,22 +41,26 @@ class Lane:
 class DdimMove:
     """One exact DDIM step between any two noise levels, in the shape of a diffusers scheduler.
 
-    Source: Song et al. 2020, arXiv:2010.02502, eq. 12 with no fresh noise.
+    Source: Song et al. 2020, arXiv:2010.02502, eq. 12 with no fresh noise; with an unguided output that of CFG++, Chung
+    et al. 2024, arXiv:2406.08070, which puts back the unguided noise.
     """
 
     timesteps: Tensor  # (1)
     sigmas: Tensor  # (2): from, to
     prediction: str
+    needs_unguided: bool = False  # as the solver that it leads to, see Sampler
     init_noise_sigma = 1.0
 
     def scale_model_input(self, sample: Tensor, timestep: Tensor) -> Tensor:
         return sample
 
-    def step(self, output: Tensor, timestep: Tensor, sample: Tensor, return_dict: bool = False) -> tuple[Tensor]:
+    def step(self, output: Tensor, timestep: Tensor, sample: Tensor, return_dict: bool = False,
+             unguided: Tensor | None = None) -> tuple[Tensor]:
         start, end = (float(sigma) for sigma in self.sigmas)
         x0 = clean_estimate(sample, output, start, self.prediction)
+        free = x0 if unguided is None else clean_estimate(sample, unguided, start, self.prediction)
         signal = 1 / (1 + end**2) ** 0.5
-        return (signal * x0 + end * signal * as_epsilon(sample, x0, start),)
+        return (signal * x0 + end * signal * as_epsilon(sample, free, start),)
 
 
 def outline_of(model: StableDiffusion, request: Request, device: str, past: Past | None) -> Outline:
@@ -68,7 +72,7 @@ def outline_of(model: StableDiffusion, request: Request, device: str, past: Past
         if past.changes is None:
             return past.run.outline
     visible = sorted({k for part in parts_of(request, model.info) for k in part.visible})
-    guided = all(prompts_of(request, k)[2] != 1 for k in visible)
+    guided = all(prompts_of(request, k).both for k in visible)
     legs: tuple[Leg, ...] = (Leg.whole(request),)
     parent = None
     if past is not None:
@@ -131,7 +135,8 @@ def take_over(model: StableDiffusion, outline: Outline, lane: Lane, k: int, inde
             if index < leg.start + leg.moved:
                 sigma = _levels(model, before)[index - before.start - before.moved]
                 lane.scheduler = DdimMove(timestep[None], torch.tensor([sigma, _levels(model, leg)[0]]),
-                                          _training(model)["prediction_type"])
+                                          _training(model)["prediction_type"],
+                                          samplers.SAMPLERS[leg.sampler].needs_unguided)
             else:
                 lane.scheduler = _scheduler(model, leg, seed)
             lane.x = x * solver_scale(lane.scheduler, noise_levels(lane.scheduler)[0])

@@ -19,7 +19,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from core.conditioning import Conditioning, join
 from core.errors import OutOfMemory
+from core.models.needs import CELLS_AT_ONCE
+from core.prompts.networks import Loras
 
 
 class Moment(NamedTuple):
@@ -32,10 +35,12 @@ class Moment(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """One pass of one picture through the network. Asks of the same two tensors (by identity) are asked once."""
+    """One pass of one picture through the network. Asks of the same two tensors (by identity), with the same LoRAs, are
+    asked once."""
 
     x: Tensor  # (1, C, h, w)
-    text: Tensor  # (1, tokens, width)
+    text: Conditioning  # (1, tokens, width)
+    loras: Loras = ()  # what the network is changed by
 
 
 class Prediction(NamedTuple):
@@ -44,7 +49,8 @@ class Prediction(NamedTuple):
     output: Tensor
     sample: Tensor
     parts: Mapping[int, tuple[Tensor, Tensor]] = MappingProxyType({})  # region -> its (x, output); 0: the background
-    unguided: Callable[[], Tensor] | None = None  # the output without the prompts, made when somebody wants it
+    unguided: Callable[[], Tensor] | None = None  # the output without the prompts, made when somebody wants it: the
+    # solver, where its scheduler says needs_unguided, or a trajectory
 
 
 Questions = Generator[list[Ask], Sequence[Tensor], Prediction]  # yields once
@@ -57,36 +63,44 @@ class Network(Protocol):
     latents: (n, C, h, w). timestep: scalar. text: (n, tokens, width). Returns (n, C, h, w) float32.
     """
 
-    def __call__(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor: ...
+    def __call__(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor: ...
 
 
 @dataclass(eq=False)
 class Batches:
-    """The network behind `evaluate`: counts evaluations, keeps batches in bounds, halves them when memory ends."""
+    """The network behind `evaluate`: counts evaluations, keeps batches in bounds, halves them when memory ends.
+
+    retreat: makes room when not even one alone fits; whether it could.
+    """
 
     network: Network
     size: int = 32  # pictures in one pass; at 32x32 cells 16 are as fast per picture on a CPU
-    cells: int = 8 * 64 * 64  # latent cells in one pass, which is what the memory hangs on
+    cells: int = CELLS_AT_ONCE
+    retreat: Callable[[], bool] = lambda: False
     evaluations: int = 0  # one picture through the network once
+    halved: bool = False  # the memory once ended
+    adapt: Callable[[Loras], None] = lambda loras: None  # makes it one with these LoRAs
 
     def __call__(self, asks: Sequence[Ask], timestep: Tensor) -> list[Tensor]:
         """Outputs (1, C, h, w) in the order of the asks. Raises OutOfMemory when one alone is too much."""
-        alike: dict[tuple[int, ...], list[int]] = {}
-        for i, ask in enumerate(asks):
-            alike.setdefault(tuple(ask.x.shape), []).append(i)
+        alike: dict[tuple[tuple[int, ...], tuple[int, ...], Loras], list[int]] = {}
+        for i, ask in enumerate(asks):  # a long prompt's text is longer, and none is padded to another's length
+            alike.setdefault((tuple(ask.x.shape), tuple(ask.text.shape), ask.loras), []).append(i)
         outputs: dict[int, Tensor] = {}
-        for shape, left in alike.items():
+        for (shape, _, loras), left in alike.items():
+            self.adapt(loras)
             while left:
                 most = max(1, min(self.size, self.cells // (shape[-2] * shape[-1])))
                 passes = -(-len(left) // most)
                 batch = left[:-(-len(left) // passes)]  # 10 at 8 a pass: 5 and 5 need less memory than 8 and 2
                 try:
                     latents = torch.cat([asks[i].x for i in batch])
-                    answer = self.network(latents, timestep, torch.cat([asks[i].text for i in batch]))
+                    answer = self.network(latents, timestep, join([asks[i].text for i in batch]))
                 except OutOfMemory:
-                    if len(batch) == 1:
+                    if len(batch) > 1:
+                        self.size, self.halved = len(batch) // 2, True
+                    elif not self.retreat():
                         raise
-                    self.size = len(batch) // 2
                     continue
                 outputs.update(zip(batch, answer.split(1), strict=True))
                 self.evaluations += len(batch)
@@ -97,9 +111,9 @@ class Batches:
 def evaluate(predictor: Predictor, network: Batches, x: Tensor, moment: Moment) -> Prediction:
     """Ask the network all that a predictor wants to know at x, each question once."""
     def ask_once(asks: Sequence[Ask]) -> list[Tensor]:
-        unique = {(id(ask.x), id(ask.text)): ask for ask in asks}
+        unique = {(id(ask.x), id(ask.text), ask.loras): ask for ask in asks}
         answers = dict(zip(unique, network(list(unique.values()), moment.timestep), strict=True))
-        return [answers[id(ask.x), id(ask.text)] for ask in asks]
+        return [answers[id(ask.x), id(ask.text), ask.loras] for ask in asks]
 
     questions = predictor(x, moment)
     return _finish(questions, ask_once(next(questions)))
@@ -122,20 +136,49 @@ def _finish(questions: Questions, answers: Sequence[Tensor]) -> Prediction:
     raise AssertionError("a predictor asks once")
 
 
-def guided(text: Tensor, negative: Tensor, scale: float) -> Predictor:
-    """Classifier-free guidance: away from `negative`, towards `text`, `scale` times as far.
+def composed(texts: Sequence[Conditioning], weights: Sequence[float], negative: Conditioning, scale: float,
+             both: bool) -> Predictor:
+    """Guidance towards several prompts at once (AND): negative + scale * sum of weight * (prompt - negative).
 
-    Two evaluations; at scale 1 the prompt alone, one evaluation. text, negative: (1, tokens, width).
-    Source: Ho & Salimans 2022, arXiv:2207.12598, with the scale counted as in Imagen and diffusers.
+    One evaluation for each text, and one for `negative` if `both`, which may be left out where scale * sum of weights
+    is 1. texts, negative: (1, tokens, width). A prompt of negative weight is one to go away from.
+    Source: Liu et al. 2022, arXiv:2206.01714, eq. 11; the weights as Automatic1111's.
     """
     def predict(x: Tensor, moment: Moment) -> Questions:
-        if scale == 1:
-            (output,) = yield [Ask(x, text)]
-            return Prediction(output, x)
-        away, towards = yield [Ask(x, negative), Ask(x, text)]
-        return Prediction(away + scale * (towards - away), x, unguided=lambda: away)
+        answers = yield [*([Ask(x, negative)] if both else []), *(Ask(x, text) for text in texts)]
+        if not both:
+            return Prediction(_sum([scale * weight * answer for weight, answer in zip(weights, answers, strict=True)]),
+                              x)
+        away, *towards = answers
+        steps = [scale * weight * (answer - away) for weight, answer in zip(weights, towards, strict=True)]
+        return Prediction(_sum([away, *steps]), x, unguided=lambda: away)
 
     return predict
+
+
+def scheduled(at: Callable[[int], Predictor]) -> Predictor:
+    """Another predictor for each solver step: at(step), step from 0."""
+    def predict(x: Tensor, moment: Moment) -> Questions:
+        return at(moment.step)(x, moment)
+
+    return predict
+
+
+def adapted(predictor: Predictor, loras: Loras) -> Predictor:
+    """The same questions, to the network with these LoRAs: those without the prompt too, as in Automatic1111."""
+    def predict(x: Tensor, moment: Moment) -> Questions:
+        questions = predictor(x, moment)
+        answers = yield [ask._replace(loras=loras) for ask in next(questions)]
+        return _finish(questions, answers)
+
+    return predict
+
+
+def _sum(values: Sequence[Tensor]) -> Tensor:
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,8 +235,9 @@ def regions(predictors: Sequence[Predictor], weights: Sequence[Tensor], masks: S
     weights: each (1, 1, h, w), >= 0. masks: each (1, 1, h, w) in 0..1, what a region sees of x while bootstrapping;
     None for the background, which always sees all of it. names: each region's number in the whole picture.
     Averaging the stepped latents, as MultiDiffusion does, is the same for every solver, because a step is affine in
-    the output; so there is one x, one solver, one noise (equality in tests/test_regions.py). Where it is not
-    (`Sampler.affine`: a step size taken from the output's norm), it is taken from the fused output's.
+    the output; so there is one x, one solver, one noise (equality in tests/test_regions.py). A solver that takes the
+    unguided output too (CFG++) is affine in both together, and both are fused by the same weights. Where a step is not
+    affine (`Sampler.affine`: a step size taken from the output's norm), the size is taken from the fused output's.
     Source: MultiDiffusion, arXiv:2302.08113, eq. 5.
     """
     def predict(x: Tensor, moment: Moment) -> Questions:

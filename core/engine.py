@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import logging
 import threading
@@ -20,25 +21,34 @@ from core import denoise, previews
 from core.checks import check
 from core.course import Lane, lane_of, outline_of, take_over
 from core.estimates import as_epsilon, clean_estimate
+from core.models import tune
 from core.models.catalogue import Catalogue
-from core.models.device import memory_errors, pick_device, pick_precision
+from core.models.device import free, memory_errors, pick_device, pick_precision
+from core.models.extras import Extras
 from core.models.fingerprint import fingerprint
+from core.models.parts import verify
 from core.models.sd import StableDiffusion
+from core.prompts.reading import last_words
 from core.record import Outline, Record
 from core.request import Done, Preview, Request, Step
 from core.samplers.build import noise_levels, solver_scale
 from core.scorer import Scores
 from core.trajectory import Past, Recorded, other_weights
+from core.tuning import Tuning
 
 log = logging.getLogger(__name__)
 
 
 class Engine:
-    """Takes Requests to pictures on one device, with one model in memory. Use it from one thread."""
+    """Takes Requests to pictures on one device, with one model in memory. Use it from one thread.
 
-    def __init__(self, catalogue: Catalogue | None = None, device: str = "auto"):
+    Raises StartError for a device or a tuning that this machine lacks.
+    """
+
+    def __init__(self, catalogue: Catalogue | None = None, device: str = "auto", tuning: Tuning | None = None):
         self.catalogue = catalogue or Catalogue()
-        self.device = pick_device(device)
+        self.device, self.tuning = pick_device(device), tuning or Tuning()
+        tune.check(self.tuning, self.device)
         self._model: StableDiffusion | None = None
         self._scores = Scores()
 
@@ -47,14 +57,24 @@ class Engine:
         """That of the model in memory; before there is one, what "auto" becomes on this device."""
         return self._model.precision if self._model else pick_precision("auto", self.device)
 
+    @property
+    def tuned(self) -> str:
+        """How memory and speed were chosen otherwise than by default, in words, or what the memory made of it."""
+        offload = self._model.thrift.offload if self._model else "none"
+        now = self.tuning if offload == "none" else dataclasses.replace(self.tuning, offload=offload, compile=False)
+        return now.words
+
     def load(self, name: str = "storybook", precision: str = "auto") -> StableDiffusion:
         """The model of that name, kept until another is asked for. Raises ModelError, BadRequest, OutOfMemory."""
         info = self.catalogue.get(name)
         chosen = pick_precision(precision, self.device)
         if self._model is None or (self._model.info, self._model.precision) != (info, chosen):
+            freed = self._model.bytes if self._model else 0
+            offload = verify(info, self.device, chosen, self.tuning, freed)  # what is broken costs nobody
             self._model = None  # the old one goes first: two at once may not fit
+            free()
             family = importlib.import_module(f"core.models.{info.family}")
-            self._model = family.load(info, self.device, chosen)
+            self._model = family.load(info, self.device, chosen, self.tuning, offload)
         return self._model
 
     def scores(self, done: Done, request: Request) -> list[dict[int, float]]:
@@ -62,7 +82,8 @@ class Engine:
 
         See Scorer.region_scores. The pictures stay as they are.
         """
-        return self._scores.of_regions(self.catalogue.get(request.model).path, done.pictures, request.regions)
+        regions = [dataclasses.replace(r, prompt=last_words(r.prompt).strip() or r.prompt) for r in request.regions]
+        return self._scores.of_regions(self.catalogue.get(request.model).path, done.pictures, regions)
 
     @torch.inference_mode()
     def decode(self, latents: np.ndarray, request: Request, decoder: str,
@@ -112,14 +133,19 @@ class Engine:
         """
         preview, cancel = preview or Preview(), cancel or threading.Event()
         assert past is None or request == past.request
-        check(request, self.catalogue.get(request.model))
+        info, extras = self.catalogue.get(request.model), Extras.of(self.catalogue)
+        check(request, info, extras)
         model = self.load(request.model, request.precision)
+        model.learn(extras.learned(info))
+        if loras := extras.files(request, info):
+            model.adapters.fetch(loras)
         outline = outline_of(model, request, self.device.type, past)
         kept = past.steps if past else 0
         earlier = past.run.steps[kept - 1] if past and kept else None
         show = previews.make(preview.decoder, model)
         began = time.perf_counter() - (earlier.seconds if earlier else 0)
-        network = denoise.Batches(model.predict)
+        tune.reconcile(model.unet)
+        network = denoise.Batches(model.predict, retreat=model.thrift.retreat, adapt=model.adapt)
         network.evaluations = earlier.evaluations if earlier else 0
         lanes = [lane_of(model, outline, k) for k in range(request.batch)]
         solver = _Solver(lanes, network, model.prediction, len(outline.calls), cancel)
@@ -146,12 +172,18 @@ class Engine:
         latents = torch.cat([lane.x for lane in lanes]) if not stopped else seen.x0 if seen else None
         if latents is None:
             yield Done((), np.zeros((0, *lanes[0].x.shape[1:]), np.float32), time.perf_counter() - began,
-                       network.evaluations, 0, True, model.precision)
+                       network.evaluations, 0, True, model.precision, _note(model, network))
             return
         if preview.decoder != "vae" or seen is None or not torch.equal(latents, seen.x0):
             pictures = _decode(previews.make("vae", model), latents)
         yield Done(pictures, _array(latents), time.perf_counter() - began, network.evaluations,
-                   index + (not stopped), stopped, model.precision)
+                   index + (not stopped), stopped, model.precision, _note(model, network))
+
+
+def _note(model: StableDiffusion, network: denoise.Batches) -> str:
+    """What was done because the memory did not suffice."""
+    halved = f"The memory did not suffice for larger batches: the network was asked {network.size} at a time."
+    return " ".join([*([halved] if network.halved else []), *model.thrift.take_notes()])
 
 
 class _Asked(NamedTuple):
@@ -241,17 +273,24 @@ class _Solver:
         t, sigma = moment.timestep, moment.sigma
         x = lane.scheduler.scale_model_input(lane.x, t)
         prediction = told or denoise.evaluate(lane.predictor, self.network, x, moment)
-        output = prediction.output
-        x0 = clean_estimate(prediction.sample, output, sigma, self.prediction)
-        if self.prediction == "sample":  # not every solver knows it; all know epsilon
-            output = as_epsilon(prediction.sample, x0, sigma)
+        x0 = clean_estimate(prediction.sample, prediction.output, sigma, self.prediction)
+        options = lane.options
+        if getattr(lane.scheduler, "needs_unguided", False) and prediction.unguided:
+            options = options | {"unguided": self._for_solver(prediction, prediction.unguided(), sigma)}
+        output = self._for_solver(prediction, prediction.output, sigma)
         # With soft masks while bootstrapping, step from what was seen. By value, so that a record says the same.
         if prediction.sample is not x and not torch.equal(prediction.sample, x):
             lane.x = prediction.sample * solver_scale(lane.scheduler, sigma)
-        lane.x = lane.scheduler.step(output, t, lane.x, return_dict=False, **lane.options)[0]
+        lane.x = lane.scheduler.step(output, t, lane.x, return_dict=False, **options)[0]
         parts = {name: clean_estimate(seen, out, sigma, self.prediction)
                  for name, (seen, out) in prediction.parts.items()}
         return _Asked(prediction.sample, prediction.output, x0, parts, prediction.unguided)
+
+    def _for_solver(self, prediction: denoise.Prediction, output: Tensor, sigma: float) -> Tensor:
+        """An output as schedulers take it: not every one knows "sample"; all know epsilon."""
+        if self.prediction != "sample":
+            return output
+        return as_epsilon(prediction.sample, clean_estimate(prediction.sample, output, sigma, self.prediction), sigma)
 
 
 def _told(recorded: Recorded, number: int, k: int, lane: Lane) -> denoise.Prediction:

@@ -12,26 +12,32 @@ from PIL import Image, ImageDraw, ImageFont
 from core.compare import Comparison, shown
 from core.files import disk_errors
 
-SIDE = 256  # pixels of a cell's longer side, at most
+SIDE, LEAST = 256, 64  # pixels of a cell's longer side, at most, and of either side, at least
 GAP, MARGIN, TEXT = 8, 16, 15
+HEAD = 3 * TEXT  # pixels for the columns' labels
 LEFT = 168  # pixels for the rows' labels
 LETTERS = 20  # of a label in a line
 PAPER, INK, FAINT = (250, 249, 247), (38, 36, 44), (214, 210, 204)
 
 
-def draw(comparison: Comparison, pictures: Sequence[np.ndarray | None], errors: Sequence[str] = ()) -> Image.Image:
-    """pictures: one (H, W, 3) uint8 per cell of the comparison, None where there is none; errors: why."""
+def draw(comparison: Comparison, pictures: Sequence[np.ndarray | None], errors: Sequence[str] = (),
+         side: int = SIDE, corner: str = "") -> Image.Image:
+    """pictures: one (H, W, 3) uint8 per cell of the comparison, None where there is none; errors: why.
+
+    side: pixels of a cell's longer side, at most. corner: a word above the rows' labels.
+    """
     columns = comparison.axes[-1]
     across = len(columns.values)
     rows = [comparison.grid[k:k + across] for k in range(0, len(comparison.grid), across)]
-    width, height = _cell_size(pictures)
+    width, height = cell_size(pictures, side)
     font = ImageFont.load_default(TEXT)
-    top = MARGIN + 3 * TEXT
-    sheet = Image.new("RGB", (LEFT + across * (width + GAP) + MARGIN, top + len(rows) * (height + GAP) + MARGIN), PAPER)
+    top = MARGIN + HEAD
+    sheet = Image.new("RGB", sheet_size(comparison, (width, height)), PAPER)
     pen = ImageDraw.Draw(sheet)
+    _write(pen, (MARGIN, MARGIN), corner, font, 2)
     for x, value in enumerate(columns.values):
         label = shown(columns.field, value, comparison.equal_evaluations)
-        _write(pen, (LEFT + x * (width + GAP), MARGIN), label, font, 2)
+        _write(pen, (LEFT + x * (width + GAP), MARGIN), label, font, 2, min(LETTERS, width // 8))
     for y, (cells, label) in enumerate(zip(rows, row_labels(comparison), strict=True)):
         _write(pen, (MARGIN, top + y * (height + GAP)), label, font, height // (TEXT + 4))
         for x, cell in enumerate(cells):
@@ -65,12 +71,19 @@ def row_labels(comparison: Comparison) -> list[str]:
     return labels
 
 
-def _cell_size(pictures: Sequence[np.ndarray | None]) -> tuple[int, int]:
-    """The box (width, height) in pixels that holds the largest picture, scaled down to SIDE."""
+def cell_size(pictures: Sequence[np.ndarray | None], side: int = SIDE) -> tuple[int, int]:
+    """The box (width, height) in pixels that holds the largest picture, scaled down to `side`."""
     there = [picture.shape for picture in pictures if picture is not None]
-    width, height = max((s[1] for s in there), default=SIDE), max((s[0] for s in there), default=SIDE)
-    scale = min(1.0, SIDE / max(width, height))
-    return max(64, round(width * scale)), max(64, round(height * scale))
+    width, height = max((s[1] for s in there), default=side), max((s[0] for s in there), default=side)
+    scale = min(1.0, side / max(width, height))
+    return max(LEAST, round(width * scale)), max(LEAST, round(height * scale))
+
+
+def sheet_size(comparison: Comparison, cell: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) in pixels of the whole picture with cells of that size."""
+    across = len(comparison.axes[-1].values)
+    rows = len(comparison.grid) // across
+    return LEFT + across * (cell[0] + GAP) + MARGIN, MARGIN + HEAD + rows * (cell[1] + GAP) + MARGIN
 
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

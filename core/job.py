@@ -16,7 +16,7 @@ from core.previewer import Previewer, Show
 from core.request import Done, Preview, Request, Step, StepInfo
 from core.trajectory import Past
 
-State = Literal["waiting", "running", "done", "stopped", "failed"]
+State = Literal["waiting", "running", "paused", "done", "stopped", "failed", "discarded"]
 
 
 class Runner(Protocol):
@@ -27,6 +27,9 @@ class Runner(Protocol):
 
     @property
     def precision(self) -> str: ...  # what "auto" is on this device, or that of the model in memory
+
+    @property
+    def tuned(self) -> str: ...  # how memory and speed were chosen otherwise than by default, in words
 
     def load(self, name: str) -> object: ...
 
@@ -69,10 +72,16 @@ class Job:
     note: str = ""  # one line on what went wrong though the run went on
     latents: np.ndarray | None = None  # (B, C, h, w), the final ones, while the run is one of the newest, or held
     held: bool = False  # somebody still shows its frames: not to be forgotten
+    lasting: bool = False  # in the journal: the studio's end is not its own
+    word: str = ""  # in the names of its pictures, where others have the plain names already
+    resting: bool = False  # asked to let go of the device after the step at hand
+    rested: bool = False  # it let go of the device once, or the studio ended under it: to be gone on with
+    unwanted: bool = False  # to be thrown away
+    unsaved: bool = False  # its pictures lie among the previews, for the outputs folder refused them
 
     @property
     def over(self) -> bool:
-        return self.state in ("done", "stopped", "failed")
+        return self.state in ("done", "stopped", "failed", "discarded")
 
     @property
     def settled(self) -> bool:
@@ -99,13 +108,18 @@ class Job:
         return self.past.run.path.name, self.past.steps
 
     @property
-    def seconds_left(self) -> float | None:
-        """Of the denoising, from the pace so far; None before the second step."""
-        if self.over or len(self.steps) < 2:
+    def pace(self) -> float | None:
+        """Seconds per step so far; None before the second step."""
+        if len(self.steps) < 2:
             return None
         first, last = self.steps[0], self.steps[-1]
-        pace = (last.seconds - first.seconds) / (last.index - first.index)
-        return pace * (self.total - 1 - last.index)
+        return (last.seconds - first.seconds) / (last.index - first.index)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the denoising, from the pace so far; None before the second step."""
+        pace = self.pace
+        return None if self.over or pace is None else pace * (self.total - 1 - self.steps[-1].index)
 
     def frame(self, index: int, picture: int = 0) -> Path:
         """The preview of step `index` as a JPEG file; it exists once the step is in `steps`, if previews are on and it

@@ -1,149 +1,145 @@
 """The queue: one worker thread per device takes Requests to pictures; anybody may watch, one button stops.
 
-A job outlives the tab that started it. Its frames lie on disk as JPEG files, its results as PNG files,
-so that the page needs nothing but addresses.
+A job outlives the tab that started it, and one that is `lasting` the studio too. Its frames lie on disk as JPEG files,
+its results as PNG files, so that the page needs nothing but addresses.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import secrets
 import shutil
 import threading
-import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal
 
-import numpy as np
-
-from core import job_previews, metadata, saving, trajectory
+from core import job_previews, saving, trajectory
 from core.errors import BadRequest, LoomError
-from core.favours import Favours
-from core.files import disk_errors, save_jpeg, writable
+from core.files import writable
+from core.forever import Forever, Forevers
 from core.job import Job, Runner, State
-from core.recorder import Recorder
-from core.request import Preview, Request, Step, StepInfo
+from core.journal import Journal
+from core.looking import Looking, closing
+from core.making import Hooks, Maker
+from core.paces import Forecast, Paces
+from core.queue import Queue
+from core.request import Preview, Request, draw_seed
 from core.trajectory import Past, Trajectory
 
 log = logging.getLogger(__name__)
 
-KEPT_JOBS = 60  # with their frames; older ones are forgotten, their results stay
-KEPT_ESTIMATES = 8  # runs whose regions' own estimates stay in memory
-MAX_WAITING = 200
+MAX_WAITING = 200  # of everybody, paused ones too
+MAX_OWN = 50  # of one owner
 
-T = TypeVar("T")
+Where = Literal["up", "down", "top"]
 
 
-class Jobs:
+class Jobs(Looking):
     """runner: makes the engine, called once, in the worker thread (so that heavy imports wait there).
 
     outputs: results land in outputs/YYYY-MM-DD/, and beside them the runs' trajectories. frames: a folder for previews,
     emptied by `close`. check: raises BadRequest for what cannot be done, before it is queued. trajectories: bytes that
     all of them may take on disk, beyond which the oldest go. 0: none are kept.
+
+    Lasting jobs that an earlier studio left in the outputs folder are queued again.
     """
 
     def __init__(self, runner: Callable[[], Runner], outputs: Path, frames: Path,
                  check: Callable[[Request], object] = lambda request: None, trajectories: int = 2 * 2**30):
+        super().__init__()
         self.outputs, self.frames = Path(outputs).resolve(), Path(frames)
-        self._keep = trajectories
-        self._check, self._make_runner = check, runner
+        self._check, self._make_runner, self._keep = check, runner, trajectories
         self.runner: Runner | None = None  # once it is made
         self._warm: str | None = None
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._waiting: deque[Job] = deque()
+        self._queue: Queue[Job] = Queue()
         self._running: Job | None = None
-        self._favours = Favours()
-        self._costs = job_previews.CostTable()
-        self._lock = threading.Condition()
-        self._listeners: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
-        self._closing = False
+        self._forevers = Forevers()
+        self._paces = Paces()
+        self._maker = Maker(self.outputs, trajectories > 0, self._paces,
+                            Hooks(self.tell, self._end, self._between, self._make_room))
+        self._journal = Journal(self.outputs)
+        if self._journal.folder.is_dir() and self._journal.open():
+            self._restore()
         self._worker = threading.Thread(target=self._work, name="device", daemon=True)
         self._worker.start()
 
-    # -- for everybody
+    # -- into the queue
 
-    def submit(self, request: Request, preview: Preview | None = None, owner: str = "") -> Job:
-        """Queue a request. Raises BadRequest (cannot be done, queue full) and OutputError (nowhere to write)."""
-        return self._submit(request, preview, owner)
+    def submit(self, request: Request, preview: Preview | None = None, owner: str = "", lasting: bool = False) -> Job:
+        """Queue a request. owner: who takes turns with others; "" without logins. lasting: it goes on after the
+        studio's end, for runs that nobody holds the line for.
 
-    def submit_resume(self, run: Path | Trajectory, preview: Preview | None = None, owner: str = "") -> Job:
+        Raises BadRequest (cannot be done, queue full) and OutputError (nowhere to write).
+        """
+        return self._submit(request, preview, owner, lasting)
+
+    def submit_resume(self, run: Path | Trajectory, preview: Preview | None = None, owner: str = "",
+                      lasting: bool = False) -> Job:
         """Queue what is missing of a run that was stopped or killed; its file is gone on with. Raises as `submit`, and
         TrajectoryError."""
         run = _open(run)
         if run.path in self._in_use(writing=True):
             raise BadRequest(f"{run.path.name} is still being made: wait for it, or stop it first.")
-        return self._submit(run.request, preview, owner, Past.resume(run))
+        return self._submit(run.request, preview, owner, lasting, Past.resume(run), saving.free_word(run))
 
     def submit_fork(self, run: Path | Trajectory, at: int, changes: Mapping[str, Any], preview: Preview | None = None,
-                    owner: str = "") -> Job:
+                    owner: str = "", lasting: bool = False) -> Job:
         """Queue a run that goes on from step `at` of another with some of the request's fields changed. The other may
         be running still. Raises as `submit`, and TrajectoryError."""
         past = Past.fork(_open(run), at, changes)
-        return self._submit(past.request, preview, owner, past)
+        return self._submit(past.request, preview, owner, lasting, past)
 
     def unfinished(self) -> list[Trajectory]:
         """The runs in the outputs folder that were stopped or killed and can be resumed, newest first."""
         busy = self._in_use(writing=True)
         return [run for run in trajectory.unfinished(self.outputs) if run.path not in busy]
 
-    def _submit(self, request: Request, preview: Preview | None, owner: str, past: Past | None = None) -> Job:
+    def _submit(self, request: Request, preview: Preview | None, owner: str, lasting: bool, past: Past | None = None,
+                word: str = "") -> Job:
         self._check(request)
         writable(self.outputs)
-        with self._lock:
+        with self.lock:
             if self._closing:
-                raise _closing()
-            if len(self._waiting) >= MAX_WAITING:
+                raise closing()
+            waiting = [job for job in self._jobs.values() if job.state in ("waiting", "paused")]
+            if len(waiting) >= MAX_WAITING:
                 raise BadRequest(f"{MAX_WAITING} pictures are waiting already: try again when some are done.")
+            if len([job for job in waiting if job.owner == owner]) >= MAX_OWN:
+                raise BadRequest(f"{MAX_OWN} of your pictures are waiting already: try again when some are done, or "
+                                 "take some out of the queue.")
             identity = secrets.token_urlsafe(12)
-            job = Job(identity, request, preview or Preview(), self.frames / identity, owner, past=past)
-            self._jobs[job.id] = job
-            self._waiting.append(job)
-            self._forget_old()
-            self._lock.notify_all()
+            job = Job(identity, request, preview or Preview(), self.frames / identity, owner, past=past, word=word)
+            if lasting:
+                self._note(job)
+            self.add(job)
+            self._queue.add(job, owner)
+            self.lock.notify_all()
         return job
 
-    def warm(self, model: str) -> None:
-        """Make the engine and load a model when nothing waits, so that the first run starts at once."""
-        with self._lock:
-            self._warm = model
-            self._lock.notify_all()
-
-    @property
-    def warming(self) -> bool:
-        return self._warm is not None
-
-    def get(self, identity: str) -> Job | None:
-        return self._jobs.get(identity)
-
-    def known(self) -> list[Job]:
-        """The jobs that are not forgotten yet, oldest first."""
-        with self._lock:
-            return list(self._jobs.values())
-
-    def stop(self, identity: str) -> None:
-        """Stop a job and keep what there is; obeyed before the next network call. Harmless when it is over."""
-        with self._lock:
-            job = self._jobs.get(identity)
-            if job is None or job.over:
-                return
-            job.cancel.set()
-            if job in self._waiting:
-                self._waiting.remove(job)
-                self._change(job, state="stopped")
+    # -- the queue as it stands
 
     def position(self, job: Job) -> int:
-        """How many runs come before this one; 0: running or over."""
-        with self._lock:
-            if job not in self._waiting:
-                return 0
-            return self._waiting.index(job) + (self._running is not None)
+        """How many runs come before this one; 0: running, paused, or over."""
+        return self.forecast(job).ahead
+
+    def forecast(self, job: Job) -> Forecast:
+        """When a job will be done, by the steps that were measured on this machine."""
+        with self.lock:
+            line = [one for one in self.line() if one.state != "paused"]
+            if job not in line:
+                return Forecast(0, None)
+            return self._paces.forecast(job, line[:line.index(job)])
 
     def queue_length(self) -> int:
-        return len(self._waiting) + (self._running is not None)
+        return len(self._queue) + (self._running is not None)
+
+    def line(self) -> list[Job]:
+        """Everybody's jobs that are not over: what runs, what waits in its order, what is paused."""
+        with self.lock:
+            waiting = self._queue.order()
+            paused = [job for job in self._jobs.values() if job.state == "paused"]
+            return [*([self._running] if self._running and not self._running.over else []), *waiting, *paused]
 
     def pace(self, request: Request, worth: Callable[[Request], float] = lambda request: 1.0) -> float | None:
         """Seconds per whole pass of the last run with this model, size and windows; None before there was one.
@@ -151,135 +147,189 @@ class Jobs:
         worth: of an evaluation of a run on average, in whole passes; less than 1 where regions were cropped.
         """
         kind = (request.model, request.width, request.height, request.panorama)
-        for job in reversed(list(self._jobs.values())):
+        for job in reversed(self.known()):
             asked = job.request
             if (asked.model, asked.width, asked.height, asked.panorama) == kind and job.over and job.steps:
                 return job.steps[-1].seconds / (max(job.steps[-1].evaluations, 1) * worth(asked))
         return None
 
-    async def watch(self, job: Job) -> AsyncIterator[Job]:
-        """The job now, and again after every change until it has settled; fast changes arrive as one."""
-        event = asyncio.Event()
-        listener = (asyncio.get_running_loop(), event)
-        self._listeners.setdefault(job.id, set()).add(listener)
-        try:
-            while True:
-                event.clear()
-                settled = job.settled
-                yield job
-                if settled:
-                    return
-                await event.wait()
-        finally:
-            self._listeners.get(job.id, set()).discard(listener)
+    # -- what people do with a job; each harmless when it is over, or nobody knows it
 
-    async def show_region(self, job: Job, index: int, region: int, picture: int = 0) -> Path:
-        """The JPEG of a region's own x0 at a step, decoded when first asked for, in mid-run between two steps.
+    def stop(self, identity: str) -> None:
+        """Stop a job and keep what there is; obeyed before the next network call. It ends "forever" too."""
+        with self.lock:
+            if job := self._open_job(identity):
+                if job.lasting:
+                    self.end_forever(job.owner)
+                self._stop(job)
 
-        Raises BadRequest for a step or region that has none (not there yet, hidden, forgotten), OutputError.
-        """
-        path = job.region_frame(index, region, picture)
-        if path.exists():
-            return path
-        if not (0 <= index < len(job.own_x0) and region in job.own_x0[index]
-                and 0 <= picture < len(job.own_x0[index][region])):
-            raise BadRequest(f"Region {region} has no estimate of its own at step {index + 1}: it is hidden, or the "
-                             "step has not been taken.", "regions")
-        latents = job.own_x0[index][region][picture:picture + 1]
+    def pause(self, identity: str) -> None:
+        """Let others go first until `resume`. A run pauses after the step at hand, and keeps what it has reached."""
+        with self.lock:
+            if (job := self._open_job(identity)) and job.state != "paused":
+                if self._queue.remove(job):
+                    self.change(job, state="paused")
+                    self._arrange()
+                else:
+                    self.change(job, resting=True)
 
-        def decode(runner: Runner) -> Path:
-            decoder = "vae" if job.preview.decoder == "none" else job.preview.decoder
-            shown = runner.decode(latents, job.request, decoder)[0]
-            with disk_errors("previews", job.frames_dir):
-                save_jpeg(shown, path)
-            return path
+    def resume(self, identity: str) -> None:
+        """Put a paused job before its owner's other ones."""
+        with self.lock:
+            if job := self._open_job(identity):
+                if job.state == "paused":
+                    self._queue.add(job, job.owner, first=True)
+                self.change(job, resting=False, state="waiting" if job.state == "paused" else job.state)
+                self._arrange()
 
-        return await self._ask(job.request, decode)
+    def discard(self, identity: str) -> None:
+        """Stop a job and throw away what it has made."""
+        with self.lock:
+            if job := self._open_job(identity):
+                job.unwanted = True
+                self._stop(job)
 
-    async def decode(self, latents: np.ndarray, request: Request, decoder: str = "vae",
-                     weights: str | None = None) -> tuple[np.ndarray, ...]:
-        """(n, C, h, w) latents of a request's model -> n pictures (H, W, 3) uint8, between two steps of what runs.
+    def move(self, identity: str, where: Where) -> None:
+        """Change the place of a job that waits among its owner's others: no one else's turn changes."""
+        with self.lock:
+            job = self._open_job(identity)
+            if job is not None and job in (own := self._queue.of(job.owner)):
+                self._queue.move(job, {"up": own.index(job) - 1, "down": own.index(job) + 1, "top": 0}[where])
+                self._arrange()
+                for other in own:
+                    self.change(other)
 
-        weights: as in `Engine.decode`; of a kept run its `outline.model`. Raises LoomError.
-        """
-        return await self._ask(request, lambda runner: runner.decode(latents, request, decoder, weights))
+    def go_on_forever(self, owner: str, scope: str, job: Job | None = None) -> None:
+        """Whenever the owner's last job is done, make another one like `job` (None: like the last) with a new seed."""
+        with self.lock:
+            self._forevers.begin(owner, scope, job)
 
-    async def keep_step(self, run: Job | Path | Trajectory, index: int) -> list[Path]:
-        """What the run would have given had it been stopped after step `index`: x0 as PNG files beside its trajectory.
+    def end_forever(self, owner: str) -> None:
+        self._forevers.end(owner)
 
-        Raises BadRequest for a step or a trajectory that is not there, TrajectoryError, OutputError.
-        """
-        if isinstance(run, Job):
-            if run.trajectory is None:
-                raise BadRequest("The steps of this run were not kept: make the picture anew, and stop it there.")
-            run = run.trajectory
-        kept = run if isinstance(run, Trajectory) else Trajectory(run, check=False)
-        pictures = await self.decode(kept.x0(index), kept.request, "vae", kept.outline.model)
-        parent, paths = kept.parent, []
-        with disk_errors("pictures", kept.path.parent):
-            for k, picture in enumerate(pictures):
-                paths.append(trajectory.picture_path(kept, k, f"-step{index + 1}"))
-                metadata.save_png(picture, paths[-1], kept.request.single(k), stopped_after=index + 1,
-                                  forked=(parent.file, parent.step) if parent else None)
-        return paths
+    def forever(self, owner: str) -> Forever | None:
+        return self._forevers.of(owner)
 
-    async def _ask(self, request: Request, work: Callable[[Runner], T]) -> T:
-        with self._lock:
-            if self._closing:
-                raise _closing()
-            answer = self._favours.add(request, work)
-            self._lock.notify_all()
-        return await asyncio.wrap_future(answer)
+    def _open_job(self, identity: str) -> Job | None:
+        """One that can still be changed: neither over nor being stopped."""
+        job = self.get(identity)
+        return None if job is None or job.over or job.cancel.is_set() else job
 
-    def wait(self, job: Job, timeout: float | None = None) -> Job:
-        """Block until the job is over (or the time is)."""
-        with self._lock:
-            self._lock.wait_for(lambda: job.over, timeout)
-        return job
+    def _stop(self, job: Job) -> None:
+        job.cancel.set()
+        self.change(job, resting=False)
+        if job is self._running:
+            return
+        self._queue.remove(job)
+        if job.unwanted:
+            self._maker.throw_away(job)
+            self._end(job, "discarded")
+        elif job.rested and not self._closing and self._maker.kept_steps(job):
+            self._favours.add(job.request, lambda runner: self._guard(
+                job, lambda: self._maker.keep_reached(job, runner)))
+            self.lock.notify_all()
+        else:
+            self._end(job, "stopped")
+
+    # -- the studio's beginning and end
+
+    def warm(self, model: str) -> None:
+        """Make the engine and load a model when nothing waits, so that the first run starts at once."""
+        with self.lock:
+            self._warm = model
+            self.lock.notify_all()
+
+    @property
+    def warming(self) -> bool:
+        return self._warm is not None
 
     def close(self) -> None:
-        """Stop everything, wait for the worker to let go, delete the previews."""
-        with self._lock:
+        """Let the run at hand finish its step, wait for the worker to let go, delete the previews. Lasting jobs stay in
+        the journal; others are stopped, and keep what they have reached."""
+        with self.lock:
             self._closing = True
-            for job in [*self._waiting, *([self._running] if self._running else [])]:
-                job.cancel.set()
-            while self._waiting:
-                self._change(self._waiting.popleft(), state="stopped")
-            self._lock.notify_all()
-        self._favours.refuse(_closing())
+            self._forevers.clear()
+            for job in [job for job in self.line() if not job.lasting]:
+                self._stop(job)
+            self.lock.notify_all()
+        self._favours.refuse(closing())
         self._worker.join(timeout=30 if self._running else 3)  # a model on its way may be left alone
         job_previews.drop(self._jobs.values())
         shutil.rmtree(self.frames, ignore_errors=True)
+        self._journal.close()
+
+    def _restore(self) -> None:
+        """What an earlier studio left: each job goes on from its kept steps; one whose pictures are there is done."""
+        left = self._journal.read(self.frames)
+        for job, paused in sorted(left, key=lambda one: not self._maker.kept_steps(one[0])):  # what ran is first again
+            self.add(job)
+            if job.over or self._maker.finished(job):
+                self._journal.remove(job.id)
+            elif paused:
+                job.state = "paused"
+            else:
+                self._queue.add(job, job.owner)
+
+    def _note(self, job: Job) -> None:
+        """Into the journal. Without one the job runs all the same."""
+        try:
+            if self._journal.usable or self._journal.open():
+                self._journal.add(job)
+                job.lasting = True
+        except LoomError as error:
+            log.warning("job %s will not survive the studio: %s", job.id, error)
+
+    def _arrange(self) -> None:
+        if self._journal.usable:
+            self._journal.arrange(self._queue.order(), [job for job in self.line() if job.state == "paused"])
 
     # -- the worker
 
     def _work(self) -> None:
         while True:
-            with self._lock:
-                self._lock.wait_for(lambda: self._waiting or self._closing or self._warm or self._favours)
+            with self.lock:
+                self.lock.wait_for(lambda: self._queue or self._closing or self._warm or self._favours)
                 if self._closing:
                     return
-                job = self._running = self._waiting.popleft() if self._waiting else None
+                job = self._running = self._queue.take()
                 if job:
-                    self._change(job, state="running", loading=True)
+                    self.change(job, state="running", loading=True)
             if job is None:
                 if self._warm:
                     self._warm_up()
-                self._favours.do(self._get_runner)
-                continue
-            try:
-                self._run(job, self._get_runner())
-            except LoomError as error:
-                self._end(job, "failed", error)
-            except Exception as error:  # our own mistake: the job fails with it, the worker lives on
-                log.exception("job %s failed", job.id)
-                why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-                self._end(job, "failed", LoomError(f"Something broke inside the studio ({why}). "
-                                                   "The server's log has the details."))
-            finally:
-                with self._lock:
-                    self._running = None
+            else:
+                self._run(job)
             self._favours.do(self._get_runner)
+
+    def _run(self, job: Job) -> None:
+        if job.lasting:
+            self._journal.begin(job.id, self._maker.kept_steps(job))
+        self._guard(job, lambda: self._maker.make(job, self._get_runner()))
+        with self.lock:
+            self._running = None
+            if job.over:
+                return
+            self._journal.let_go(job.id)
+            if job.cancel.is_set():
+                self._stop(job)
+            elif job.resting:
+                self.change(job, state="paused", loading=False)
+            else:  # the studio closes, or resume came at once
+                self._queue.add(job, job.owner, first=True)
+                self.change(job, state="waiting", loading=False)
+            self._arrange()
+
+    def _guard(self, job: Job, work: Callable[[], None]) -> None:
+        """Whatever goes wrong is the job's error; the worker lives on."""
+        try:
+            work()
+        except LoomError as error:
+            self._end(job, "failed", error)
+        except Exception as error:  # our own mistake
+            log.exception("job %s failed", job.id)
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            self._end(job, "failed", LoomError(f"Something broke inside the studio ({why}). "
+                                               "The server's log has the details."))
 
     def _get_runner(self) -> Runner:
         self.runner = self.runner or self._make_runner()
@@ -292,107 +342,41 @@ class Jobs:
             log.warning("the model could not be loaded ahead: %s", error)
         self._warm = None
 
-    def _run(self, job: Job, runner: Runner) -> None:
-        with disk_errors("previews", job.frames_dir):
-            job.frames_dir.mkdir(parents=True, exist_ok=True)
-        past = [job.past] if job.past else []
-        recorder = Recorder(self._trajectory_path(job), job.resumes) if self._keep or job.resumes else None
-        with contextlib.ExitStack() as stack:
-            previewer = job_previews.start(job, runner, self._costs, self._tell)
-            if previewer:
-                stack.callback(previewer.finish)
-            events = runner.generate(job.request, Preview("none"), job.cancel, *past)
-            stack.enter_context(contextlib.closing(events))  # type: ignore[type-var]
-            if recorder:
-                stack.callback(self._make_room)
-                stack.enter_context(contextlib.closing(recorder))
-            for event in events:
-                if isinstance(event, Step):
-                    if recorder and event.record and not job.note:
-                        self._record(job, recorder, event)
-                    with self._lock:
-                        if event.regions_x0:
-                            job.own_x0.append(event.regions_x0)
-                        if job.preview.decoder != "none":
-                            job.without_frame.add(event.index)  # before the step is seen by those who hold no lock
-                        job.steps.append(StepInfo.of(event))
-                        self._change(job, loading=False)
-                    if previewer:
-                        previewer.put(event.index, event.x0)
-                    self._favours.do(self._get_runner, job.request)
-                else:
-                    job.seconds, job.latents = event.seconds, event.latents
-                    job.results = saving.save_pictures(job, event, self._stem(job), self.outputs)
-                    job.scores = runner.scores(event, job.request)
-                    if previewer and previewer.budget is None:  # every step is shown, then the picture
-                        previewer.finish()
-                        previewer.wait()
-                    self._end(job, "stopped" if event.stopped else "done")
-        assert job.over, "a run ends with Done"
-
-    def _record(self, job: Job, recorder: Recorder, step: Step) -> None:
-        """Keep a step; when the disk says no, the run goes on without a trajectory."""
-        try:
-            recorder.add(step)
-            job.trajectory = recorder.path
-        except LoomError as error:
-            log.warning("the steps of job %s are no longer kept: %s", job.id, error)
-            job.note, job.trajectory = f"The run goes on, its steps are not kept. {error}", None
-            recorder.close() if job.resumes else recorder.drop()  # what was there before stays
-
-    def _trajectory_path(self, job: Job) -> Path:
-        """Beside the first picture, with its name; that of a run that is resumed is gone on with."""
-        if job.resumes and job.past:
-            return job.past.run.path
-        return self._stem(job).with_name(f"{self._stem(job).name}-{job.request.seed}{trajectory.SUFFIX}")
-
-    def _stem(self, job: Job) -> Path:
-        day, hour = (time.strftime(form, time.localtime(job.created)) for form in ("%Y-%m-%d", "%H%M%S"))
-        return self.outputs / day / f"{hour}-{job.id[:6]}"
+    def _between(self, job: Job) -> bool:
+        """After a step: do what small things were asked for. Whether the run is to let go of the device now."""
+        self._favours.do(self._get_runner, job.request)
+        return not job.cancel.is_set() and (job.resting or self._closing)
 
     def _in_use(self, writing: bool = False) -> set[Path]:
         """Trajectories that runs need: those they write, and unless `writing`, those they go on from."""
-        with self._lock:
-            jobs = [job for job in (*self._waiting, self._running) if job and not job.over]
-            return {self._trajectory_path(job) for job in jobs} | \
-                {job.past.run.path for job in jobs if job.past and not writing}
+        jobs = [job for job in self.known() if not job.over]
+        return {self._maker.trajectory_path(job) for job in jobs} | \
+            {job.past.run.path for job in jobs if job.past and not writing}
 
     def _make_room(self) -> None:
         trajectory.make_room(self.outputs, self._keep, self._in_use())
 
     def _end(self, job: Job, state: State, error: LoomError | None = None) -> None:
-        with self._lock:
-            self._change(job, error=error, loading=False, state=state)  # state last: it is what readers wait for
+        with self.lock:
+            if job.over:
+                return
+            self.change(job, error=error, loading=False, state=state)  # state last: it is what readers wait for
+            if job.lasting:
+                self._journal.remove(job.id)
+            self._once_more(job)
 
-    def _tell(self, job: Job, change: Callable[[], None]) -> None:
-        """A change to a job from another thread than the worker's."""
-        with self._lock:
-            change()
-            self._change(job)
-
-    def _change(self, job: Job, **values: object) -> None:
-        for name, value in values.items():
-            setattr(job, name, value)
-        job.version += 1
-        self._lock.notify_all()
-        for loop, event in list(self._listeners.get(job.id, ())):
-            with contextlib.suppress(RuntimeError):  # the watcher's loop is gone
-                loop.call_soon_threadsafe(event.set)
-
-    def _forget_old(self) -> None:
-        free = [job for job in self._jobs.values() if not job.held]
-        for job in [j for j in free if j.over][:-KEPT_ESTIMATES]:
-            job.own_x0, job.latents = [], None  # a few MB each at 1024x1024
-        for old in [j for j in free if j.over][: max(0, len(free) - KEPT_JOBS)]:
-            del self._jobs[old.id]
-            self._listeners.pop(old.id, None)
-            shutil.rmtree(old.frames_dir, ignore_errors=True)
+    def _once_more(self, job: Job) -> None:
+        """The next one of "forever", if it is its time. One that failed, or could not be kept, ends it."""
+        if self._closing or any(one.owner == job.owner and not one.over for one in self.known()):
+            return
+        if (forever := self._forevers.after(job)) and forever.request:
+            try:
+                forever.job = self.submit(forever.request.replace(seed=draw_seed()), forever.preview, job.owner, True)
+            except LoomError as refused:
+                log.warning("forever ends: %s", refused)
+                self.end_forever(job.owner)
 
 
 def _open(run: Path | Trajectory) -> Trajectory:
     """As it is now: it may have come further since it was opened."""
     return Trajectory(Path(run.path if isinstance(run, Trajectory) else run).resolve())
-
-
-def _closing() -> BadRequest:
-    return BadRequest("The studio is closing: start it again to go on.")

@@ -15,6 +15,8 @@ from core import samplers
 from core.errors import BadRequest
 from core.masks import coverage, painted
 from core.models.catalogue import ModelInfo
+from core.prompts.composition import Part, compose
+from core.prompts.networks import Loras, joined, loras_in, without_tags
 from core.request import Region, Request
 
 _LEAST_PEAK = 0.5  # a stroke thinner than a cell still rules half of some cell
@@ -129,8 +131,8 @@ def layout_of(request: Request, factor: int) -> Layout:
 
 def full_prompt(region: Region, request: Request) -> str:
     """The region's prompt, with the request's behind it when they are to be joined."""
-    join = request.join_prompts and request.prompt.strip()
-    return f"{region.prompt}, {request.prompt}" if join else region.prompt
+    join = request.join_prompts and without_tags(request.prompt).strip()
+    return f"{without_tags(region.prompt)}, {without_tags(request.prompt)}" if join else region.prompt
 
 
 def bootstrap_steps(request: Request) -> int:
@@ -147,10 +149,11 @@ def boxes_of(part: Layout, request: Request, info: ModelInfo) -> dict[int, View]
     """Which indices of a layout (or of a window's part of it) look at a crop, and which cells it holds.
 
     All cells where the index has a weight, and a margin; at least half of the model's own size a side. Only where it
-    is less work: outside of a crop the passes of a common negative prompt are shared.
+    is less work, as the prompts are when the cropping begins: outside of a crop the passes of a common negative prompt
+    are shared.
     """
-    shape = part.weights.shape[1:]
-    asks = {k: _asks(request, k) for k in part.visible}
+    shape, step = part.weights.shape[1:], min(crop_start(request), request.steps - 1)
+    asks = {k: prompts_of(request, k).asked(step, request.steps) for k in part.visible}
     boxes = {}
     for k in part.visible:
         rows, columns = (_span(np.flatnonzero(part.weights[k].any(1 - axis)), shape[axis], native // info.multiple // 2)
@@ -184,13 +187,15 @@ def predicted_cost(request: Request, info: ModelInfo) -> Cost:
     """
     entry, _ = samplers.resolve(request.sampler, request.schedule, request.steps)
     parts = parts_of(request, info)
+    boxes = [boxes_of(part, request, info) for part in parts] if crop_start(request) < request.steps else []
     booted, first_crop = bootstrap_steps(request), crop_start(request)
-    known: dict[tuple[bool, bool], Cost] = {}
+    prompts = [prompts_of(request, k) for k in range(len(request.regions) + 1)]
+    known: dict[tuple[bool, bool, tuple[frozenset[Asked], ...]], Cost] = {}
     evaluations, work = 0, 0.0
     for step, calls in enumerate(entry.call_counts(request.steps)):
-        kind = step < booted, step >= first_crop
+        kind = step < booted, step >= first_crop, tuple(p.asked(step, request.steps) for p in prompts)
         if kind not in known:
-            known[kind] = _cost_of_call(request, info, parts, *kind)
+            known[kind] = _cost_of_call(parts, boxes if kind[1] else [{} for _ in parts], kind[0], kind[2])
         evaluations += calls * known[kind].evaluations
         work += calls * known[kind].work
     return Cost(evaluations * request.batch, work * request.batch)
@@ -201,17 +206,17 @@ def predicted_evaluations(request: Request, info: ModelInfo) -> int:
     return predicted_cost(request, info).evaluations
 
 
-def _cost_of_call(request: Request, info: ModelInfo, parts: Sequence[Layout], booted: bool, cropped: bool) -> Cost:
-    """One call of the solver: every question that differs in what is seen, or in the text."""
+def _cost_of_call(parts: Sequence[Layout], all_boxes: Sequence[dict[int, View]], booted: bool,
+                  texts: Sequence[frozenset[Asked]]) -> Cost:
+    """One call of the solver: every question that differs in what is seen, in the text or in the LoRAs."""
     evaluations, work = 0, 0.0
-    for part in parts:
-        boxes = boxes_of(part, request, info) if cropped else {}
-        asks: dict[tuple[int, View | None, str], float] = {}
+    for part, boxes in zip(parts, all_boxes, strict=True):
+        asks: dict[tuple[int, View | None, Asked], float] = {}
         for k in part.visible:
             box = boxes.get(k)
             share = len(box.rows) * len(box.columns) / part.weights[k].size if box else 1.0
             # the background always sees the picture itself
-            asks |= {(k if booted else 0, box, text): share for text in _asks(request, k)}
+            asks |= {(k if booted else 0, box, text): share for text in texts[k]}
         evaluations += len(asks)
         work += sum(asks.values())
     return Cost(evaluations, work)
@@ -227,19 +232,47 @@ def parts_of(request: Request, info: ModelInfo) -> list[Layout]:
     return [layout.crop(view) for view in views_of(request, info)]
 
 
-def prompts_of(request: Request, k: int) -> tuple[str, str, float]:
-    """Prompt, negative prompt and guidance that rule index k of the layout; 0 is the background."""
-    if k == 0:
-        return request.prompt, request.negative_prompt, request.guidance
-    region = request.regions[k - 1]
-    guidance = request.guidance if region.guidance is None else region.guidance
-    return full_prompt(region, request), region.negative_prompt or request.negative_prompt, guidance
+Asked = tuple[str, Loras]  # what tells questions of the same picture apart
 
 
-def _asks(request: Request, k: int) -> set[str]:
-    """The texts the network is asked with for index k."""
-    prompt, negative, guidance = prompts_of(request, k)
-    return {prompt} if guidance == 1 else {prompt, negative}
+class Prompts(NamedTuple):
+    """What rules an index of the layout. scale: how much the prompt weighs against the negative one, for this sampler;
+    both: whether the network is asked with the negative one too."""
+
+    prompt: str
+    negative: str
+    scale: float
+    both: bool
+    loras: Loras = ()  # what the network is changed by, asked with the prompt or without
+
+    def at(self, step: int, steps: int) -> tuple[tuple[Part, ...], str]:
+        """The texts of a step, from 0: those that are joined by AND, and the negative one. steps: the request's."""
+        ((negative, _),) = compose(self.negative, joined=False).at(step, steps)
+        return compose(self.prompt).at(step, steps), negative
+
+    def asked(self, step: int, steps: int) -> frozenset[Asked]:
+        """What the network is asked with at a step."""
+        parts, negative = self.at(step, steps)
+        return frozenset((text, self.loras) for text in (*(part.text for part in parts), *[negative] * self.both))
+
+
+def prompts_of(request: Request, k: int) -> Prompts:
+    """Those of index k of the layout; 0 is the background."""
+    entry = samplers.SAMPLERS[request.sampler]
+    prompt, negative, guidance = request.prompt, request.negative_prompt, request.guidance
+    loras = loras_of(request, k)
+    if k:
+        region = request.regions[k - 1]
+        prompt, negative = full_prompt(region, request), region.negative_prompt or negative
+        guidance = guidance if region.guidance is None else region.guidance
+    scale = guidance / entry.guidance_divisor
+    weights = sum(weight for _, weight in compose(prompt).parts)
+    return Prompts(prompt, negative, scale, abs(scale * weights - 1) > 1e-9 or entry.needs_unguided, loras)
+
+
+def loras_of(request: Request, k: int) -> Loras:
+    """Those that index k of the layout is asked with: the whole picture's, and a region's own."""
+    return joined(loras_in(request.prompt), loras_in(request.regions[k - 1].prompt) if k else ())
 
 
 def _area(region: Region, width: int, height: int, factor: int) -> np.ndarray:

@@ -34,6 +34,41 @@ def ssim(picture: np.ndarray, reference: np.ndarray) -> float:
     return float(found)  # type: ignore[arg-type]
 
 
+def frechet_distance(features: np.ndarray, reference: np.ndarray) -> float:
+    """Between two sets of pictures' features, (n, d) and (m, d), each taken for a Gaussian: 0 for equal sets.
+
+    With n or m below d + 1 a covariance lacks rank, and the distance of two sets of the same kind falls as 1/n: only
+    values over equally many pictures can be laid side by side.
+    Source: FID, Heusel et al. 2017, arXiv:1706.08500, by torchmetrics, whose network is left out: features go in as
+    they are, in float64. What it is called hangs on whose features they are.
+    Raises ValueError for sets of one.
+    """
+    import torch
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    if min(len(features), len(reference)) < 2:
+        raise ValueError("a set of one has no covariance")
+
+    class AsTheyAre(torch.nn.Identity):
+        num_features = features.shape[1]
+
+    distance = FrechetInceptionDistance(feature=AsTheyAre())
+    for values, real in ((reference, True), (features, False)):
+        distance.update(torch.from_numpy(np.ascontiguousarray(values, np.float64)), real=real)
+    return max(0.0, float(distance.compute()))  # rounding leaves equal sets at +-1e-7
+
+
+def class_score(probabilities: np.ndarray) -> float:
+    """How surely each picture shows one class, and how many classes all of them show: 1 (worst) to the number of
+    classes. probabilities: (n, classes), rows summing to 1. At most n, and too low for few pictures.
+
+    Source: Inception Score, Salimans et al. 2016, arXiv:1606.03498, eq. in section 4, in one split: exp of the mean
+    Kullback-Leibler divergence from the mean. Not torchmetrics': that shuffles by the global generator.
+    """
+    p = np.maximum(np.asarray(probabilities, np.float64), 1e-30)
+    return float(np.exp((p * (np.log(p) - np.log(p.mean(0)))).sum(1).mean()))
+
+
 def principal_paths(paths: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Runs as curves in the plane in which they differ most. paths: each (steps, ...) -> each (steps, 2).
 

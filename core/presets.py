@@ -35,12 +35,13 @@ class Style:
 def load_styles(path: Path = PRESETS / "styles.toml") -> Registry[Style]:
     """The styles of a file, in its order. Raises StartError, in one line, for a file that cannot be used."""
     styles: Registry[Style] = Registry("style", "style")
-    for name, entry in _tables(path).items():
-        styles.add(name, _style(path.name, name, entry))
+    for name, entry in read_tables(path).items():
+        styles.add(name, parse_style(path.name, name, entry))
     return styles
 
 
-def _style(file: str, name: str, entry: Any) -> Style:
+def parse_style(file: str, name: str, entry: Any) -> Style:
+    """The style of a table of `file`. Raises StartError, in one line, for one that cannot be used."""
     where = f"{file}: the style {name[:60]!r}"
     if not isinstance(entry, dict):
         raise StartError(f'{file}: {name[:60]!r} is not a style: write ["{name[:60]}"] and its settings below.')
@@ -58,7 +59,8 @@ def _style(file: str, name: str, entry: Any) -> Style:
     return Style(name=name, **entry)
 
 
-def _tables(path: Path) -> dict[str, Any]:
+def read_tables(path: Path) -> dict[str, Any]:
+    """A file's tables by name. Raises StartError, in one line, for one that cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -69,13 +71,13 @@ def _tables(path: Path) -> dict[str, Any]:
         raise StartError(f"The presets file {path} is not valid TOML: {str(error)[:120]}.") from None
 
 
-def load_layouts(folder: Path = PRESETS / "layouts") -> dict[str, Request]:
+def load_layouts(folder: Path = PRESETS / "layouts", files: str = "*.json") -> dict[str, Request]:
     """The layouts of a folder by their names, in the order of their files; "1-living-room.json" is "Living room".
 
     Each is a layout file, as `python -m core compose` takes it. Raises StartError, in one line, for one that is none.
     """
     layouts = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob(files)):
         name = path.stem.lstrip("0123456789-").replace("-", " ").capitalize()
         try:
             layouts[name] = Request(**layoutfile.read(path))

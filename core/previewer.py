@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -55,6 +56,8 @@ class Previewer:
         self.decoders, self.budget, self.costs = decoders, budget, costs or Costs()
         self.error: Exception | None = None
         self.spent = 0.0  # seconds of decoding and writing while the run went on
+        self.waited = 0.0  # seconds that the run stood still for it
+        self.shown: Counter[str] = Counter()  # steps that each decoder has shown
         self._write, self._ended = write, ended
         self._todo: dict[int, np.ndarray] = {}
         self._taken = 0
@@ -75,6 +78,7 @@ class Previewer:
             self._news.notify_all()
             if self.budget is None:
                 self._news.wait_for(lambda: len(self._todo) <= AHEAD or self._over)
+                self.waited += time.perf_counter() - self._last
 
     def finish(self) -> None:
         """The run is over: whatever is left is decoded now, without a budget."""
@@ -132,6 +136,7 @@ class Previewer:
         pictures = self.decoders[name](x0)
         self.costs.note(name, time.perf_counter() - began)
         self._write(index, pictures)
+        self.shown[name] += 1
         if not self._over:
             self.spent += time.perf_counter() - began
 

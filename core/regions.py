@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from core import denoise
+from core.conditioning import Conditioning
 from core.layout import bootstrap_steps, boxes_of, crop_start, parts_of, prompts_of, views_of, window_weights
 from core.models.sd import StableDiffusion
+from core.prompts.networks import Loras
 from core.request import Request
 
 
 def predictor_for(model: StableDiffusion, request: Request, noise: torch.Tensor, seed: int) -> denoise.Predictor:
     """What the network is asked for one picture of a request. noise: (1, C, h, w), its initial noise; seed: its own."""
-    guided = [_guided(model, request, k) for k in range(len(request.regions) + 1)]
+    texts: dict[tuple[str, Loras], Conditioning] = {}
+
+    def encode(text: str, loras: Loras) -> Conditioning:
+        """The same words are the same object in the whole run, so that they are asked once."""
+        if (text, loras) not in texts:
+            texts[text, loras] = model.read(text, request.clip_skip, loras)
+        return texts[text, loras]
+
+    guided = [_guided(encode, request, k) for k in range(len(request.regions) + 1)]
     booted, first_crop = bootstrap_steps(request), crop_start(request)
     colours = model.colour_latents() if booted else None
     views = views_of(request, model.info)
@@ -38,9 +50,17 @@ def predictor_for(model: StableDiffusion, request: Request, noise: torch.Tensor,
                            [_cells(share, noise) for share in shares])
 
 
-def _guided(model: StableDiffusion, request: Request, k: int) -> denoise.Predictor:
-    prompt, negative, guidance = prompts_of(request, k)
-    return denoise.guided(model.encode_prompt(prompt), model.encode_prompt(negative), guidance)
+def _guided(encode: Callable[[str, Loras], Conditioning], request: Request, k: int) -> denoise.Predictor:
+    """The prompts of index k of the layout. What they say at a step hangs on the request and the step alone."""
+    prompts = prompts_of(request, k)
+
+    def at(step: int) -> denoise.Predictor:
+        parts, negative = prompts.at(step, request.steps)
+        return denoise.composed([encode(part.text, prompts.loras) for part in parts],
+                                [part.weight for part in parts], encode(negative, prompts.loras), prompts.scale,
+                                prompts.both)
+
+    return denoise.adapted(denoise.scheduled(at), prompts.loras)
 
 
 def _cells(values: object, like: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import secrets
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from core.errors import BadRequest, closest
 from core.masks import Box, Mask
 
 MAX_SEED = 2**32 - 1  # A1111 writes seeds as unsigned 32 bit; so does everybody who reads its pictures
-MAX_PROMPT = 2_000  # characters; CLIP reads about 350 of them, the rest of a longer text would be lost
+MAX_PROMPT = 5_000  # characters; CLIP reads them in some 16 chunks
+MAX_CLIP_SKIP = 12  # layers of the largest text encoder in use, as in Automatic1111
 MAX_STEPS = 150
 MAX_BATCH = 16
 MAX_SIDE = 4096  # pixels
@@ -113,6 +115,7 @@ class Request:
     height: int = 256  # pixels
     batch: int = 1  # pictures
     precision: str = "auto"
+    clip_skip: int = 1  # layers from the text encoder's end that prompts are taken from: 1, the last; 2, the one before
     regions: tuple[Region, ...] = ()  # later ones are painted over earlier ones; `prompt` rules what is left
     bootstrap: float = 0.2  # share of the steps in which regions see a constant colour around them
     masks: str = "area"  # how masks reach the latents: "area", or "paper" as in MultiDiffusion's published code
@@ -189,8 +192,13 @@ class Request:
         return self.replace(seed=(self.seed + k) % (MAX_SEED + 1), batch=1)
 
 
+def draw_seed() -> int:
+    """A new seed that leaves room for a batch after it."""
+    return secrets.randbelow(MAX_SEED - MAX_BATCH)
+
+
 _RANGES = (("steps", 1, MAX_STEPS), ("seed", 0, MAX_SEED), ("width", 8, MAX_SIDE), ("height", 8, MAX_SIDE),
-           ("batch", 1, MAX_BATCH))
+           ("batch", 1, MAX_BATCH), ("clip_skip", 1, MAX_CLIP_SKIP))
 
 
 def _label(field: str) -> str:
@@ -332,3 +340,4 @@ class Done:
     steps: int  # steps taken
     stopped: bool
     precision: str  # what "auto" became: fp32, bf16 or fp16
+    note: str = ""  # one line on what was done because the memory did not suffice

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain, count
 from pathlib import Path
 
-from core import metadata
+from core import history, metadata
 from core.files import disk_errors
 from core.job import Job
 from core.request import Done
-from core.trajectory import picture_path
+from core.trajectory import Trajectory, picture_path
 
 
 def save_pictures(job: Job, done: Done, stem: Path, outputs: Path) -> list[Path]:
@@ -16,16 +18,27 @@ def save_pictures(job: Job, done: Done, stem: Path, outputs: Path) -> list[Path]
 
     stem: folder and beginning of the name. Raises OutputError.
     """
-    paths = []
+    paths = picture_paths(job, stem, outputs)
     with disk_errors("pictures", stem.parent):
         stem.parent.mkdir(parents=True, exist_ok=True)
-        for k, picture in enumerate(done.pictures):
+        for k, (picture, path) in enumerate(zip(done.pictures, paths, strict=False)):  # none, if stopped at once
             request = job.request.single(k).replace(precision=done.precision)
-            path = stem.with_name(f"{stem.name}-{request.seed}.png")
-            if job.resumes and job.past and job.past.run.path.is_relative_to(outputs):
-                path = picture_path(job.past.run, k)
-                path = picture_path(job.past.run, k, "-resumed") if path.exists() else path
             metadata.save_png(picture, path, request, stopped_after=done.steps if done.stopped else None,
                               forked=job.forked)
-            paths.append(path)
-    return paths
+            history.noticed(path, outputs)
+    return paths[:len(done.pictures)]
+
+
+def picture_paths(job: Job, stem: Path, outputs: Path) -> list[Path]:
+    """Where a job's pictures will lie. Known before it runs, so that a studio that was killed can tell whether they
+    were finished."""
+    if job.resumes and job.past and job.past.run.path.is_relative_to(outputs):
+        return [picture_path(job.past.run, k, job.word) for k in range(job.request.batch)]
+    return [stem.with_name(f"{stem.name}-{job.request.single(k).seed}.png") for k in range(job.request.batch)]
+
+
+def free_word(run: Trajectory) -> str:
+    """What tells the pictures of a run that is resumed from those that stopping it gave: "", if there are none."""
+    words: Iterator[str] = chain(("", "-resumed"), (f"-resumed{n}" for n in count(2)))
+    return next(word for word in words
+                if not any(picture_path(run, k, word).exists() for k in range(run.request.batch)))

@@ -123,8 +123,12 @@ class Scorer:
 
     def score(self, pictures: Sequence[np.ndarray], prompts: Sequence[str]) -> Matches:
         """Each picture (H, W, 3) uint8 against each prompt. The probability is among these prompts only."""
-        cosine = self.see(pictures) @ self.read(prompts).T
-        return Matches(cosine, _softmax(self.scale * cosine))
+        seen, texts = self.see(pictures), self.read(prompts)
+        return Matches(seen @ texts.T, self.sorted(seen, texts))
+
+    def sorted(self, seen: np.ndarray, texts: np.ndarray) -> np.ndarray:
+        """(n, width) of `see`, (m, width) of `read` -> (n, m): how surely each picture is which text's."""
+        return _softmax(self.scale * (seen @ texts.T))
 
     def clip_score(self, picture: np.ndarray, prompt: str) -> float:
         """100 x cosine, not below 0: higher is closer to the prompt; to be compared only with the same scorer's.

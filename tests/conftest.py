@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from core.engine import Engine
 from core.models.catalogue import Catalogue
 from core.request import Request
 from tests.checkpoints import make_stable_diffusion
+from tests.originals import FAMILIES, make_pipeline, write_original
 
 torch.set_num_threads(1)  # the networks here are so small that a second thread only waits
 
@@ -39,3 +43,28 @@ def engine(catalogue: Catalogue) -> Engine:
 def request_eps() -> Request:
     """A small quick request on the epsilon checkpoint, in full precision."""
     return Request(prompt="a red boat", model="eps", width=128, height=128, steps=6, precision="fp32", seed=7)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with each family by both doors: sd1-folder, sd1-file, ..."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for family, prediction in FAMILIES.items():
+        pipe = make_pipeline(family, prediction)
+        pipe.save_pretrained(folder / f"{family}-folder")
+        write_original(pipe, folder / f"{family}-file.safetensors",
+                       extra={"v_pred": torch.zeros(1)} if family == "sd2" else None)
+    return folder
+
+
+@pytest.fixture
+def mine(checkpoints: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A file of its own to break: mine(family, change) rewrites its tensors. Its name is `mine`."""
+    def make(family: str = "sd1", change: Callable[[dict[str, Any]], Any] = lambda weights: None,
+             notes: dict[str, str] | None = None) -> Path:
+        weights = load_file(checkpoints / f"{family}-file.safetensors")
+        change(weights)
+        save_file(weights, tmp_path / "mine.safetensors", notes)
+        return tmp_path / "mine.safetensors"
+
+    return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Iterator
@@ -11,26 +12,33 @@ import numpy as np
 from core.errors import LoomError
 from core.models.catalogue import STORYBOOK, Catalogue, ModelInfo
 from core.previewer import Show
+from core.record import Leg, Outline, Record
 from core.request import Done, Preview, Request, Step
+from core.trajectory import Past
 
 
 class FakeRunner:
     """Paints a disc that comes out of noise, another colour for every seed. pause: seconds per step.
 
-    A prompt "fail at step K" breaks there with a message for people.
+    records: whether its steps can be kept, and a run gone on with. A prompt "fail at step K" breaks there with a
+    message for people.
     """
 
-    device, precision = "cpu", "fp32"
+    device, precision, tuned = "cpu", "fp32", ""
 
-    def __init__(self, pause: float = 0.05):
-        self.pause = pause
+    def __init__(self, pause: float = 0.05, records: bool = False):
+        self.pause, self.records = pause, records
         self.loaded: list[str] = []
 
     def load(self, name: str) -> None:
         self.loaded.append(name)
 
-    def generate(self, request: Request, preview: Preview, cancel: threading.Event) -> Iterator[Step | Done]:
-        began = time.perf_counter()
+    def generate(self, request: Request, preview: Preview, cancel: threading.Event,
+                 past: Past | None = None) -> Iterator[Step | Done]:
+        assert past is None or past.request == request
+        kept = past.steps if past else 0
+        began = time.perf_counter() - (past.run.steps[kept - 1].seconds if past and kept else 0)
+        outline = past.run.outline if past and past.changes is None else outline_of(request)
         latents = np.zeros((request.batch, 4, request.height // 8, request.width // 8), np.float32)
         reached = 0.0
         for index in range(request.steps):
@@ -38,14 +46,16 @@ class FakeRunner:
                 pictures = self.pictures(request, reached) if index else ()
                 yield Done(pictures, latents, time.perf_counter() - began, 2 * index, index, True, "fp32")
                 return
-            time.sleep(self.pause)
+            time.sleep(self.pause if index >= kept else 0)
             if request.prompt == f"fail at step {index + 1}":
                 raise LoomError("The network gave no numbers at this step: try another sampler.")
             reached = (index + 1) / request.steps
             sigma = 14.6 * (1 - index / request.steps) ** 3
-            yield Step(index, request.steps, 999 * (1 - index / request.steps), sigma, time.perf_counter() - began,
-                       2 * (index + 1), latents, latents + np.float32(reached), (),
-                       {k: latents + k for k in range(len(request.regions) + 1)} if request.regions else {})
+            timestep, x0 = 999 * (1 - index / request.steps), latents + np.float32(reached)
+            record = functools.partial(_record, outline, outline.calls[index], timestep, sigma, latents, x0)
+            yield Step(index, request.steps, timestep, sigma, time.perf_counter() - began, 2 * (index + 1), latents, x0,
+                       (), {k: latents + k for k in range(len(request.regions) + 1)} if request.regions else {},
+                       record if self.records else None)
         yield Done(self.pictures(request, reached), latents, time.perf_counter() - began, 2 * request.steps,
                    request.steps, False, "fp32")
 
@@ -64,10 +74,22 @@ class FakeRunner:
 
         return {name: show for name in (("linear", "tiny") if decoder == "auto" else (decoder,))}
 
-    def decode(self, latents: np.ndarray, request: Request, decoder: str) -> tuple[np.ndarray, ...]:
+    def decode(self, latents: np.ndarray, request: Request, decoder: str,
+               weights: str | None = None) -> tuple[np.ndarray, ...]:
         """Grey pictures, lighter for higher values."""
         shape = (request.height, request.width, 3)
         return tuple(np.full(shape, np.clip(40 * z.mean(), 0, 255), np.uint8) for z in latents)
+
+
+def outline_of(request: Request) -> Outline:
+    """Of a model whose output is x0 itself."""
+    regions = tuple(range(len(request.regions) + 1)) if request.regions else ()
+    return Outline(request.replace(precision="fp32"), "fake", "cpu", "sample", (Leg.whole(request),), regions, False)
+
+
+def _record(outline: Outline, calls: int, timestep: float, sigma: float, latents: np.ndarray, x0: np.ndarray) -> Record:
+    return Record(outline, [timestep] * calls, [sigma] * calls, np.stack([latents] * calls), np.stack([x0] * calls),
+                  None)
 
 
 def picture(request: Request, k: int, part: float) -> np.ndarray:

@@ -16,13 +16,13 @@ Noise = Callable[[float, float], Tensor]  # (sigma, sigma_next) -> standard norm
 
 
 def karras_sigmas(steps: int, lowest: float, highest: float, rho: float = 7.0) -> list[float]:
-    """Equation 5 of Karras et al. 2022, arXiv:2206.00364, and the final 0."""
+    """The noise levels of Karras et al. 2022, arXiv:2206.00364, and the final 0."""
     low, high = lowest ** (1 / rho), highest ** (1 / rho)
     return [(high + i / (steps - 1) * (low - high)) ** rho for i in range(steps)] + [0.0]
 
 
 def dpmpp_2m(model: Denoiser, x: Tensor, sigmas: list[float]) -> Tensor:
-    """Algorithm 2 of Lu et al. 2022, arXiv:2211.01095 (DPM-Solver++(2M)), in the paper's variance-preserving form."""
+    """DPM-Solver++(2M) of Lu et al. 2022, arXiv:2211.01095, in the paper's variance-preserving form."""
     def alpha(s: float) -> float:
         return 1 / math.sqrt(1 + s * s)
 
@@ -113,7 +113,7 @@ def dpmpp_2s_ancestral(model: Denoiser, x: Tensor, sigmas: list[float], noise: N
 
 def restart(model: Denoiser, x: Tensor, sigmas: list[float], noise: Noise, *, after: int, highest: float, steps: int,
             times: int) -> Tensor:
-    """Algorithm 1 of Xu et al. 2023, arXiv:2306.14878, as `restart_sampler` of Automatic1111 goes through it.
+    """Restart of Xu et al. 2023, arXiv:2306.14878, as `restart_sampler` of Automatic1111 goes through it.
 
     after: the step of the way down at whose end it goes back to `highest`; steps: down again, Karras-spaced.
     """
@@ -182,7 +182,7 @@ def ancestral_langevin(model: Denoiser, x: Tensor, sigmas: list[float], noise: N
 
 
 def improved_ddpm(model: Denoiser, x: Tensor, sigmas: list[float], noise: Noise, v: float) -> Tensor:
-    """DDPM with the variance of equation 15 of Nichol & Dhariwal 2021, arXiv:2102.09672: log-linear between bounds."""
+    """DDPM with the variance of Nichol & Dhariwal 2021, arXiv:2102.09672: log-linear between its two bounds."""
     for s, s_next in zip(sigmas, sigmas[1:], strict=False):
         full = x * math.sqrt(1 + s**2)
         x = ddpm_mean(x, (full - model(full, s)) / s, s, s_next)
@@ -193,8 +193,70 @@ def improved_ddpm(model: Denoiser, x: Tensor, sigmas: list[float], noise: Noise,
     raise AssertionError("sigmas end with 0")
 
 
+def ddim_cfgpp(model: Denoiser, free: Denoiser, x: Tensor, sigmas: list[float], scale: float) -> Tensor:
+    """DDIM with CFG++ of Chung et al. 2024, arXiv:2406.08070, in the paper's form: x = sqrt(a) x0 + sqrt(1 - a) noise.
+
+    model, free: with and without the prompt. scale: the paper's lambda.
+    """
+    def epsilon(denoiser: Denoiser, a: float) -> Tensor:
+        s = math.sqrt((1 - a) / a)
+        return (x - math.sqrt(a) * denoiser(x / math.sqrt(a), s)) / math.sqrt(1 - a)
+
+    kept = [1 / (1 + s**2) for s in sigmas]
+    for a, a_next in zip(kept, kept[1:], strict=False):
+        unguided, guided = epsilon(free, a), epsilon(model, a)
+        guided = unguided + scale * (guided - unguided)
+        clean = (x - math.sqrt(1 - a) * guided) / math.sqrt(a)
+        x = math.sqrt(a_next) * clean + math.sqrt(1 - a_next) * unguided
+    return x
+
+
+def dpm_solver(model: Denoiser, x: Tensor, start: float, end: float, order: int) -> Tensor:
+    """One step of DPM-Solver-1, -2 (r1 = 1/2) or -3 (r1 = 1/3, r2 = 2/3) of Lu et al. 2022, arXiv:2206.00927, from one
+    level to another, in the paper's variance-preserving form: alpha^2 + sigma^2 = 1, lambda = log(alpha / sigma)."""
+    def alpha(at: float) -> float:
+        return 1 / math.sqrt(1 + math.exp(-2 * at))
+
+    def sigma(at: float) -> float:
+        return alpha(at) * math.exp(-at)
+
+    def epsilon(y: Tensor, at: float) -> Tensor:
+        return (y - alpha(at) * model(y / alpha(at), math.exp(-at))) / sigma(at)
+
+    def first(at: float) -> Tensor:
+        return alpha(at) / alpha(t) * y - sigma(at) * math.expm1(at - t) * e
+
+    t, t_next = -math.log(start), -math.log(end)
+    h, y = t_next - t, x * alpha(t)
+    e = epsilon(y, t)
+    if order == 1:
+        y = first(t_next)
+    elif order == 2:
+        middle = t + h / 2
+        y = alpha(t_next) / alpha(t) * y - sigma(t_next) * math.expm1(h) * epsilon(first(middle), middle)
+    else:
+        r1, r2 = 1 / 3, 2 / 3
+        s1, s2 = t + r1 * h, t + r2 * h
+        d1 = epsilon(first(s1), s1) - e
+        u2 = first(s2) - sigma(s2) * r2 / r1 * (math.expm1(r2 * h) / (r2 * h) - 1) * d1
+        d2 = epsilon(u2, s2) - e
+        y = first(t_next) - sigma(t_next) / r2 * (math.expm1(h) / h - 1) * d2
+    return y / alpha(t_next)
+
+
+def dpm_solver_fast(model: Denoiser, x: Tensor, highest: float, lowest: float, calls: int) -> Tensor:
+    """DPM-Solver-fast of the same paper for so many network calls, as `sample_dpm_fast` of k-diffusion (eta 0): it does
+    not go on to the clean picture."""
+    count = calls // 3 + 1
+    orders = {0: [3] * (count - 2) + [2, 1], 1: [3] * (count - 1) + [1], 2: [3] * (count - 1) + [2]}[calls % 3]
+    levels = [highest * (lowest / highest) ** (k / count) for k in range(count)] + [lowest]
+    for s, s_next, order in zip(levels, levels[1:], orders, strict=False):
+        x = dpm_solver(model, x, s, s_next, order)
+    return x
+
+
 def ddpm_mean(x: Tensor, epsilon: Tensor, s: float, s_next: float) -> Tensor:
-    """Equation 11 of Ho et al. 2020, for a step of any length."""
+    """Step 4 of algorithm 2 of Ho et al. 2020, arXiv:2006.11239, without its noise, for a step of any length."""
     kept, kept_next = 1 / (1 + s**2), 1 / (1 + s_next**2)
     alpha = kept / kept_next
     return (x - (1 - alpha) / math.sqrt(1 - kept) * epsilon) / math.sqrt(alpha)

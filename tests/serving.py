@@ -15,6 +15,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import app
 from core.jobs import Jobs, Runner
 from core.models.catalogue import Catalogue
+from core.ownpresets import Presets
 from core.presets import load_styles
 from tests.fakes import FakeCatalogue, FakeRunner
 from ui.studio import Studio
@@ -34,7 +35,8 @@ def served(folder: Path, runner: Callable[[], Runner] | None = None, catalogue: 
            model: str = "storybook") -> Iterator[Served]:
     """A running studio; without arguments one whose runner is a FakeRunner of 0.05 s a step."""
     jobs = Jobs(runner or FakeRunner, folder / "outputs", folder / "frames")
-    studio = Studio(catalogue or FakeCatalogue(folder / "models"), jobs, load_styles(), model)
+    studio = Studio(catalogue or FakeCatalogue(folder / "models"), jobs, load_styles(), model,
+                    presets=Presets(folder / "presets"))
 
     async def launch() -> tuple[str, Any]:  # where no loop runs, gradio makes one for every lock and closes none
         return app.launch(studio, "127.0.0.1", 0)

@@ -73,12 +73,26 @@ def test_what_cannot_be_done_is_refused_with_the_way_out(changes: dict[str, Any]
 @pytest.mark.parametrize("width, height", [(4096, 4096), (4096, 1024), (1024, 2048)])
 def test_a_size_beyond_the_memory_is_refused_with_one_that_fits(
         monkeypatch: pytest.MonkeyPatch, width: int, height: int) -> None:
-    monkeypatch.setattr(checks.psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * 2**30))
-    with pytest.raises(BadRequest, match=r"GiB of memory and 2\.0 are free") as told:
+    monkeypatch.setattr(checks.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**29))
+    with pytest.raises(BadRequest, match=r"GiB of memory and 0\.5 are free") as told:
         check(Request(prompt="a", width=width, height=height), MODEL)
     assert_one_line(told.value)
     fits = str(told.value).rpartition("try ")[2].rstrip(".").split("x")
     check(Request(prompt="a", width=int(fits[0]), height=int(fits[1])), MODEL)  # what it proposes is accepted
+
+
+def test_a_panorama_is_as_large_as_its_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**29))
+    check(Request(prompt="a", width=2048, height=1024, panorama="smooth"), MODEL)
+    with pytest.raises(BadRequest, match="GiB of memory"):
+        check(Request(prompt="a", width=2048, height=1024), MODEL)
+
+
+def test_a_picture_that_may_be_decoded_in_tiles_says_so_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks.psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * 2**30))
+    assert [note.text for note in check(Request(prompt="a", width=512, height=512), MODEL)] == []
+    (note,) = check(Request(prompt="a", width=1024, height=1024), MODEL)
+    assert note.field == "width" and "about 3.0 GiB, and 2.0 are free" in note.text
 
 
 def test_the_usual_sizes_fit_a_small_laptop(monkeypatch: pytest.MonkeyPatch) -> None:

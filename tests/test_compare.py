@@ -150,6 +150,26 @@ def test_another_comparison_in_the_same_folder_is_made_anew(tmp_path: Path) -> N
     assert len(runner.requests) == 4
 
 
+def test_cells_of_other_weights_are_made_anew(tmp_path: Path) -> None:
+    def with_weights(weights: str) -> int:
+        runner, plan = Counting(), compare.plan(SPEC)
+        list(comparing.make(plan, runner, tmp_path, threading.Event(), lambda model: f"{model} {weights}"))
+        return len(runner.requests)
+
+    assert [with_weights("old"), with_weights("old"), with_weights("new"), with_weights("new")] == [4, 0, 4, 0]
+
+
+def test_a_batch_lacking_one_of_its_pictures_is_made_anew(tmp_path: Path) -> None:
+    spec = {**SPEC, "samplers": ["Euler"], "steps": [4], "batch": 3}
+    (result,) = made(spec, Counting(), tmp_path)
+    assert [file.name for file in result.files] == ["001-Euler-4.png", "001-Euler-4-2.png", "001-Euler-4-3.png"]
+    assert all(file.is_file() for file in result.files)
+    result.files[2].unlink()
+    runner = Counting()
+    made(spec, runner, tmp_path)
+    assert len(runner.requests) == 1
+
+
 def test_a_broken_cell_on_disk_is_made_anew(tmp_path: Path) -> None:
     results = made(SPEC, Counting(), tmp_path)
     assert results[0].path

@@ -90,6 +90,21 @@ def test_every_cell_is_a_job_with_its_frames_and_its_picture(queue: Jobs) -> Non
         assert job.frame(len(job.steps) - 1).is_file() and job.results[0].is_file()
 
 
+def test_sets_of_pictures_are_measured_once_there_are_some(queue: Jobs) -> None:
+    asked: list[Any] = []
+
+    def measure(comparison: Any, pictures: Any, references: Any) -> list[dict[str, Any]]:
+        asked.append((pictures, references))
+        return [{"set": 1, "pictures": sum(map(len, pictures))}]
+
+    studio = Contests(queue, sets=measure)
+    contest = finished(studio.start(compare.plan({**SPEC, "seeds": [1, 2]})))
+    ((pictures, references),) = asked
+    assert [list(own) for own in pictures] == [job.results for job in contest.jobs if job]
+    assert [list(own) for own in references] == [[]] * len(pictures)
+    assert contest.files[-1].name == "sets.csv" and contest.files[-1].read_text().split() == ["set,pictures", "1,8"]
+
+
 def test_other_peoples_runs_come_between(queue: Jobs, runner: Watched) -> None:
     runner.stalls = 1
     contest = Contests(queue).start(compare.plan({**SPEC, "seeds": list(range(5))}))
@@ -169,7 +184,7 @@ def test_the_files_hold_what_the_page_shows(queue: Jobs) -> None:
 
 def test_frames_of_a_comparison_are_not_forgotten_while_it_is_known(
         queue: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.jobs.KEPT_JOBS", 1)
+    monkeypatch.setattr("core.board.KEPT_JOBS", 1)
     monkeypatch.setattr(contests, "KEPT", 1)
     studio = Contests(queue)
     first = finished(studio.start(compare.plan(SPEC)))

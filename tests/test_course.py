@@ -14,6 +14,7 @@ import torch
 from core.course import DdimMove
 from core.engine import Engine
 from core.errors import BadRequest, TrajectoryError
+from core.estimates import as_epsilon, clean_estimate
 from core.layout import layout_of
 from core.recorder import Recorder
 from core.request import Done, Preview, Region, Request, Step
@@ -29,7 +30,7 @@ PLAIN = Request(prompt="a red boat", model="eps", width=64, height=64, steps=STE
 SOFT = (Region(name="sofa", prompt="a sofa", box=(0, 0, 0.45, 0.9), feather=6),
         Region(name="sea", prompt="blue sea", box=(0.3, 0.3, 1, 1), feather=3))
 ENDS_AT_ZERO = [label for label in SAMPLERS  # see test_engine
-                if label not in ("DDIM", "PLMS", "DEIS", "TCD", "LMS", "Langevin")]
+                if label not in ("DDIM", "PLMS", "DEIS", "TCD", "DPM fast", "LMS", "Langevin")]
 TRAINING = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
             "prediction_type": "epsilon"}
 
@@ -100,7 +101,8 @@ def test_stopped_anywhere_and_resumed_a_run_ends_in_the_same_bits(
     same_run(whole, forked(engine, path, at))  # nor does a fork that changes nothing change anything
 
 
-@pytest.mark.parametrize("sampler", ["DPM++ 2M", "DPM++ SDE", "Euler a", "PLMS", "LMS", "UniPC"])
+@pytest.mark.parametrize("sampler", ["DPM++ 2M", "DPM++ SDE", "Euler a", "PLMS", "LMS", "UniPC", "DDIM CFG++",
+                                     "DPM fast"])
 @pytest.mark.parametrize("at", [1, 3])
 def test_regions_with_soft_masks_are_resumed_within_and_after_bootstrapping(
         engine: Engine, tmp_path: Path, sampler: str, at: int) -> None:
@@ -112,10 +114,11 @@ def test_regions_with_soft_masks_are_resumed_within_and_after_bootstrapping(
     same_file(path, tmp_path / "whole.safetensors")
 
 
+@pytest.mark.parametrize("sampler", ["Heun", "DDIM CFG++"])
 @pytest.mark.parametrize("masks", ["area", "paper"])
-def test_hard_masks_and_windows_are_resumed(engine: Engine, tmp_path: Path, masks: str) -> None:
+def test_hard_masks_and_windows_are_resumed(engine: Engine, tmp_path: Path, masks: str, sampler: str) -> None:
     request = PLAIN.replace(width=192, panorama="smooth", stride=64, regions=SOFT, masks=masks, bootstrap=0.4, steps=4,
-                            sampler="Heun")
+                            sampler=sampler)
     whole = run(engine, request)
     run(engine, request, tmp_path / "a.safetensors", stop_after=2)
     same_run(whole, resumed(engine, tmp_path / "a.safetensors"))
@@ -283,13 +286,39 @@ def test_every_sampler_takes_over_from_every_kind(engine: Engine, tmp_path: Path
     for parent in ("Euler", "DPM++ 2M"):
         path = tmp_path / f"{parent}.safetensors"
         _, before = run(engine, PLAIN.replace(sampler=parent, steps=10, schedule="Uniform", guidance=1), path)
-        steps, done = forked(engine, path, 6, tmp_path / "b.safetensors", sampler=sampler, schedule="Uniform")
+        schedule = "Uniform" if "Uniform" in SAMPLERS[sampler].schedules else "Automatic"
+        steps, done = forked(engine, path, 6, tmp_path / "b.safetensors", sampler=sampler, schedule=schedule)
         child = Trajectory(tmp_path / "b.safetensors")
         assert child.total == len(steps) and child.outline.legs[-1].start == 6 * (sampler != parent)
         # the same network from the same x_6, sigma about 1.5: nothing that explodes or starts from another level
         apart = np.std(done.latents - before.latents) / np.std(before.latents)
         assert apart < 0.6, (parent, apart)
         same_run((steps, done), resumed(engine, tmp_path / "b.safetensors"))
+
+
+def test_a_fork_to_cfgpp_and_back_weighs_the_guidance_as_each_solver_does(engine: Engine, tmp_path: Path) -> None:
+    """The step of its DDIM move puts back unguided noise too; all is resumed in the same bits."""
+    paths = [tmp_path / f"{k}.safetensors" for k in range(3)]
+    run(engine, PLAIN.replace(guidance=5.0, steps=6), paths[0])
+    there = forked(engine, paths[0], 2, paths[1], sampler="DDIM CFG++")
+    back = forked(engine, paths[1], 4, paths[2], sampler="Euler", guidance=1.0)
+    scales = []
+    for path, at in ((paths[0], 1), (paths[1], 2), (paths[1], 3)):
+        one = Trajectory(path)
+        away, output = one.recorded(at).unguided, one.output(at)
+        scales.append(float(np.abs(output - away).mean()))
+    assert scales[0] > 5 * scales[1] and scales[0] > 5 * scales[2]  # 5 and 5 / 12.5 times the pull of the prompt
+    child = Trajectory(paths[1])
+    assert child.outline.legs[1].moved and child.outline.guided
+    moved = child.recorded(2)
+    x0, free = (clean_estimate(moved.samples[0], output, child.sigma(2), "epsilon")
+                for output in (moved.outputs[0], moved.unguided))
+    after = child.sigma(3)
+    expected = (x0 + after * as_epsilon(moved.samples[0], free, child.sigma(2))) / (1 + after**2) ** 0.5
+    np.testing.assert_allclose(child.x_t(3), expected, rtol=0, atol=2e-3 * np.abs(expected).max())  # sigmas: 5 digits
+    assert [Trajectory(paths[2]).unguided_x0(k) is None for k in range(6)] == [False] * 4 + [True] * 2
+    same_run(there, resumed(engine, paths[1]))
+    same_run(back, resumed(engine, paths[2]))
 
 
 def test_forks_of_forks_keep_their_whole_history(engine: Engine, tmp_path: Path) -> None:
@@ -305,7 +334,7 @@ def test_forks_of_forks_keep_their_whole_history(engine: Engine, tmp_path: Path)
     same_run(last, resumed(engine, paths[4]))
 
 
-@pytest.mark.parametrize("sampler", ["Euler", "DDIM", "DDPM", "Heun", "DPM2", "LCM", "Restart", "PC VP"])
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM", "DDIM CFG++", "DDPM", "Heun", "DPM2", "LCM", "Restart", "PC VP"])
 def test_solvers_without_memory_end_alike_when_their_last_steps_are_a_run_of_their_own(
         engine: Engine, sampler: str) -> None:
     entry, schedule = resolve(sampler, "Automatic", 6)
@@ -336,7 +365,7 @@ def test_solvers_without_memory_end_alike_when_their_last_steps_are_a_run_of_the
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_last_steps_alone_denoise_a_gaussian(sampler: str) -> None:
     """Data N(0, 1/4), x_k drawn exactly: what comes out must have its spread, whoever starts without memory there."""
-    entry, schedule = resolve(sampler, "Uniform", 40)
+    entry, schedule = resolve(sampler, "Uniform" if "Uniform" in SAMPLERS[sampler].schedules else "Automatic", 40)
     scheduler = last_steps(build(entry, schedule, 40, TRAINING, 5), entry, 40, 20)
     sigmas = noise_levels(scheduler)
     generator = torch.Generator().manual_seed(2)

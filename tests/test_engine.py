@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from core import previews
+from core import previews, samplers
 from core.engine import Engine
 from core.errors import LoomError, ModelError, OutOfMemory, StartError
 from core.models.device import pick_device
@@ -89,6 +89,16 @@ def test_at_guidance_1_the_negative_prompt_is_not_asked(engine: Engine, request_
     assert set(forwards) == {1}
 
 
+def test_where_the_solver_wants_the_unguided_output_it_is_asked_at_any_guidance(
+        engine: Engine, request_eps: Request) -> None:
+    for guidance in (1, samplers.SAMPLERS["DDIM CFG++"].guidance_divisor):  # the latter is lambda 1
+        request = request_eps.replace(sampler="DDIM CFG++", guidance=guidance)
+        with watched(engine) as forwards:
+            here = run(engine, request)[1].latents
+        assert set(forwards) == {2} and len(forwards) == request.steps
+        assert not np.array_equal(here, run(engine, request.replace(negative_prompt="sea"))[1].latents)
+
+
 def test_the_run_starts_from_the_noise_of_torchs_cpu_generator(engine: Engine, request_eps: Request) -> None:
     steps, _ = run(engine, request_eps)  # DPM++ 2M starts from noise of variance 1, unscaled
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator("cpu").manual_seed(request_eps.seed))
@@ -114,8 +124,9 @@ def test_steps_go_forward_in_time_and_down_in_noise(engine: Engine, request_eps:
 
 
 # Their last step goes to sigma 0, where x0 is all there is. The others end on the first training step (DDIM, PLMS,
-# DEIS, TCD), mix in earlier slopes (LMS) or walk on before they end (Langevin).
-ENDS_AT_ZERO = [label for label in SAMPLERS if label not in ("DDIM", "PLMS", "DEIS", "TCD", "LMS", "Langevin")]
+# DEIS, TCD, DPM fast), mix in earlier slopes (LMS) or walk on before they end (Langevin).
+ENDS_AT_ZERO = [label for label in SAMPLERS
+                if label not in ("DDIM", "PLMS", "DEIS", "TCD", "DPM fast", "LMS", "Langevin")]
 
 
 @pytest.mark.parametrize("sampler", ENDS_AT_ZERO)
@@ -125,7 +136,7 @@ def test_the_last_clean_estimate_is_the_result(engine: Engine, request_eps: Requ
     np.testing.assert_allclose(steps[-1].x0, done.latents, rtol=0, atol=1e-6 * max(1, np.abs(done.latents).max()))
 
 
-@pytest.mark.parametrize("sampler", ["DDIM", "PLMS", "DEIS", "LMS"])
+@pytest.mark.parametrize("sampler", ["DDIM", "PLMS", "DEIS", "LMS", "DPM fast"])
 def test_elsewhere_the_last_clean_estimate_is_near_the_result(
         engine: Engine, request_eps: Request, sampler: str) -> None:
     steps, done = run(engine, request_eps.replace(sampler=sampler, steps=4, width=64, height=64))
@@ -304,10 +315,3 @@ def test_a_device_this_machine_lacks_is_refused_in_one_line() -> None:
     with pytest.raises(StartError, match="choose auto, cpu, cuda or mps"):
         pick_device("tpu")
     assert pick_device("cpu").type == "cpu"
-
-
-def test_a_prompt_longer_than_the_encoder_reads_is_cut_not_refused(engine: Engine, request_eps: Request) -> None:
-    long = request_eps.replace(prompt="red boat " * 60, steps=1, guidance=1, width=64, height=64)
-    assert run(engine, long)[1].steps == 1
-    encode = engine.load("eps", "fp32").encode_prompt
-    assert encode.left_out(long.prompt) and not encode.left_out("a red boat")

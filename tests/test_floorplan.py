@@ -14,11 +14,13 @@ ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "diffusers", "transformers", "torchsde", "scipy")
 
 # From the ground up: each floor may import those before it and itself. A new file in core gets its place here.
-FLOORS = ("errors", "registry", "masks", "request", "files", "metadata", "prompts", "estimates", "samplers", "models",
-          "layout", "layoutfile", "scorer", "storybook", "checks", "presets", "record", "trajectoryfile", "trajectory",
-          "recorder", "views", "export", "previewer", "job", "favours", "job_previews", "saving", "jobs", "denoise",
-          "regions", "course", "previews", "engine", "evaluation", "compare", "metrics", "grid", "comparing",
-          "contests", "bench", "__main__")
+FLOORS = ("errors", "registry", "masks", "request", "files", "conditioning", "prompts", "estimates", "tuning",
+          "samplers", "infotext", "metadata", "history", "models", "layout", "layoutfile", "scorer", "storybook",
+          "checks", "presets", "ownpresets", "record", "trajectoryfile", "trajectory", "recorder", "views", "export",
+          "previewer", "job", "favours", "job_previews", "saving", "queue", "paces", "journal", "board", "making",
+          "looking", "forever", "jobs", "denoise", "regions", "course", "previews", "engine", "evaluation", "compare",
+          "metrics", "grid", "sets", "comparing", "report", "planes", "contest", "contestfile", "redraw", "gridfilm",
+          "contests", "bench", "options", "__main__")
 # What measures Storybook asks the engine, as everybody does: it lives above it, though it shares storybook's folder.
 EVALUATION = ("studio", "evaluate", "sheet", "card", "__main__")
 
@@ -71,8 +73,9 @@ def test_core_knows_nothing_of_the_page(path: Path) -> None:
 def test_the_page_computes_nothing_itself(path: Path) -> None:
     for module in imports(path):
         assert module.partition(".")[0] not in (*HEAVY, "app"), f"{path} imports {module}"
-        assert floor(module) not in ("engine", "regions", "course", "denoise", "previews", "prompts") or \
-            not module.startswith("core"), f"{path} imports {module}, which brings torch into the page"
+        heavy = floor(module) in ("engine", "regions", "course", "denoise", "previews") and module.startswith("core")
+        assert not heavy and not module.startswith("core.prompts.encoder"), \
+            f"{path} imports {module}, which brings torch into the page"
 
 
 @pytest.mark.parametrize("path", [Path("app.py"), *(path for path in sources("core", "ui", "tests")
@@ -85,7 +88,7 @@ def test_no_file_is_longer_than_400_lines_and_each_says_what_it_is(path: Path) -
 
 LIGHT = ["core.request", "core.errors", "core.registry", "core.samplers", "core.checks", "core.jobs", "core.metadata",
          "core.files", "core.layout", "core.presets", "core.views", "core.export", "core.trajectory", "core.recorder",
-         "core.contests",
+         "core.contests", "core.history",
          "core.models.catalogue", "core.models.hub", "core.models.fingerprint", "core.__main__"]
 
 

@@ -18,6 +18,7 @@ from core import metadata
 from core.errors import BadRequest, LoomError, OutputError
 from core.jobs import Job, Jobs
 from core.request import MAX_SEED, Done, Preview, Request, Step
+from core.trajectory import Past
 from tests.fakes import FakeRunner
 from tests.lines import assert_one_line
 
@@ -27,19 +28,21 @@ PATIENCE = 20  # seconds; only a hang takes that long
 class GatedRunner(FakeRunner):
     """Takes a step whenever the test opens the gate; tells what it began and how many ran at once."""
 
-    def __init__(self) -> None:
-        super().__init__(pause=0)
+    def __init__(self, records: bool = False) -> None:
+        super().__init__(pause=0, records=records)
         self.gate = threading.Semaphore(0)
         self.began: list[str] = []
         self.at_once, self.most = 0, 0
 
-    def generate(self, request: Request, preview: Preview, cancel: threading.Event) -> Iterator[Step | Done]:
+    def generate(self, request: Request, preview: Preview, cancel: threading.Event,
+                 past: Past | None = None) -> Iterator[Step | Done]:
         self.began.append(request.prompt)
         self.at_once += 1
         self.most = max(self.most, self.at_once)
         try:
-            for event in super().generate(request, preview, cancel):
-                while isinstance(event, Step) and not cancel.is_set() and not self.gate.acquire(timeout=0.01):
+            for event in super().generate(request, preview, cancel, past):
+                fresh = isinstance(event, Step) and event.index >= (past.steps if past else 0)
+                while fresh and not cancel.is_set() and not self.gate.acquire(timeout=0.01):
                     pass
                 yield event
         finally:
@@ -346,7 +349,7 @@ def test_a_disk_that_fills_up_at_the_end_fails_the_job_in_one_line(
 
 def test_old_jobs_are_forgotten_with_their_frames_and_keep_their_results(
         queue: Jobs, runner: GatedRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_module, "KEPT_JOBS", 3)
+    monkeypatch.setattr("core.board.KEPT_JOBS", 3)
     old = []
     for i in range(6):
         old.append(queue.submit(ask(seed=i)))

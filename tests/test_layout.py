@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from core.checks import check
 from core.errors import BadRequest
-from core.layout import boxes_of, layout_of, parts_of, predicted_evaluations, views_of
+from core.layout import boxes_of, layout_of, parts_of, predicted_evaluations, prompts_of, views_of
 from core.masks import Mask
 from core.models.catalogue import Catalogue
 from core.request import Region, Request
@@ -108,3 +110,15 @@ def test_a_stride_that_leaves_gaps_is_refused(catalogue: Catalogue):
 
 def test_a_picture_no_larger_than_the_model_is_one_window(catalogue: Catalogue):
     assert len(views_of(request(panorama="smooth"), catalogue.get("eps"))) == 1
+
+
+def test_each_regions_own_guidance_is_weighed_as_the_sampler_does(catalogue: Catalogue):
+    asked = request(LEFT, replace(ALL, guidance=12.5, negative_prompt="fog"), guidance=5.0, negative_prompt="sea")
+    assert [prompts_of(asked, k)[2:4] for k in (0, 1, 2)] == [(5, True), (5, True), (12.5, True)]
+    asked = asked.replace(sampler="DDIM CFG++")
+    assert [prompts_of(asked, k)[1:4] for k in (0, 1, 2)] == [("sea", 0.4, True), ("sea", 0.4, True), ("fog", 1, True)]
+    plain = asked.replace(prompt="a", regions=(), guidance=1, steps=10)
+    info = catalogue.get("eps")
+    assert predicted_evaluations(plain, info) == 20 and not check(plain, info)  # the negative prompt is asked for
+    assert predicted_evaluations(plain.replace(sampler="Euler"), info) == 10
+    assert any("negative prompt is not asked" in note.text for note in check(plain.replace(sampler="Euler"), info))

@@ -40,7 +40,7 @@ def test_styles_for_storybook_use_its_words_only() -> None:
     ('["A"]\nprompt = "{prompt}"\nstorybook = "no"', "wants true or false for 'storybook'"),
     ('A = "x"', "'A' is not a style"),
     ('["A"\n', "is not valid TOML"),
-    ('["A"]\nprompt = "{prompt}' + "x" * 2000 + '"', "at most 1,000"),
+    ('["A"]\nprompt = "{prompt}' + "x" * 5000 + '"', "at most 2,500"),
 ])
 def test_a_broken_file_gets_one_clear_line(tmp_path: Path, text: str, line: str) -> None:
     with pytest.raises(StartError, match="styles.toml") as caught:

@@ -51,6 +51,20 @@ def test_every_step_is_shown_in_order_and_the_loop_runs_ahead_by_a_few_only() ->
     assert max(lead) <= AHEAD + 1  # those that wait, and the one in the decoder's hands
 
 
+def test_what_previews_took_and_how_long_the_loop_stood_still_is_told() -> None:
+    previewer = Previewer({"vae": Decoder(0.05)}, lambda index, pictures: None)
+    feed(previewer, range(8))  # the loop takes no time, so it waits for all but the last few
+    previewer.finish()
+    assert previewer.wait(5)
+    assert previewer.shown == {"vae": 8}
+    # sleeps last as long as they are told or longer: all but the last few decodings lie within the waiting
+    assert previewer.waited >= 0.2 and previewer.spent >= 0.2  # of 8 times 0.05
+    within = Previewer({"linear": Decoder()}, lambda index, pictures: None, budget=0.5)
+    feed(within, range(3))
+    within.finish()
+    assert within.wait(5) and within.waited == 0 and within.shown == {"linear": 3}
+
+
 def test_within_a_budget_the_newest_step_comes_first_and_nothing_is_left_out() -> None:
     gate, written = threading.Event(), []
     decoder = Decoder(before=lambda: gate.wait(5))

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from core.board import KEPT_ESTIMATES
 from core.errors import BadRequest
-from core.jobs import KEPT_ESTIMATES, Jobs
+from core.jobs import Jobs
 from core.request import Region, Request
 from tests.fakes import FakeRunner
 

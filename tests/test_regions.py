@@ -40,6 +40,11 @@ def embedding(seed: int) -> Tensor:
     return torch.randn(1, 3, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def guided(text: Tensor, negative: Tensor, scale: float) -> denoise.Predictor:
+    """Classifier-free guidance by one prompt: two evaluations, at scale 1 one."""
+    return denoise.composed([text], [1.0], negative, scale, both=scale != 1)
+
+
 def layout_tensors(layout: Layout) -> tuple[list[Tensor], list[Tensor | None]]:
     weights = [torch.from_numpy(w.astype(np.float64))[None, None] for w in layout.weights]
     total = sum(weights)  # float32 weights sum to 1 within 1e-7 only; here they must to 1e-16
@@ -51,7 +56,7 @@ def fused_run(label: str, layout: Layout, guidance: Sequence[float], booted: int
     """This project's way: one solver on the fused output."""
     scheduler = make_scheduler(label)
     weights, masks = layout_tensors(layout)
-    predictors = [denoise.guided(embedding(k), embedding(99), g) for k, g in enumerate(guidance)]
+    predictors = [guided(embedding(k), embedding(99 + k), g) for k, g in enumerate(guidance)]
     boot = denoise.Bootstrap(colours(), noise, booted, seed=5) if booted else None
     predictor = denoise.regions(predictors, weights, masks, range(len(weights)), boot)
     return run(predictor, network, scheduler, SAMPLERS[label].call_counts(STEPS), noise * scheduler.init_noise_sigma)[0]
@@ -76,9 +81,11 @@ def reference_run(label: str, layout: Layout, guidance: Sequence[float], booted:
             if mask is not None and step_of_call[call] < booted:
                 moment = denoise.Moment(t, sigmas[call], step_of_call[call], STEPS)
                 seen = boot.view(seen, mask, k, moment)
-            away = network(seen, t, embedding(99))
+            away = network(seen, t, embedding(99 + k))
             output = away + guidance[k] * (network(seen, t, embedding(k)) - away)
             options = step_options(schedulers[k], generators[k])
+            if SAMPLERS[label].needs_unguided:  # each region's own
+                options["unguided"] = away
             stepped.append(schedulers[k].step(output, t, seen * scale, return_dict=False, **options)[0])
         x = sum(w * s for w, s in zip(weights, stepped, strict=True))
     return x
@@ -86,7 +93,7 @@ def reference_run(label: str, layout: Layout, guidance: Sequence[float], booted:
 
 def make_scheduler(label: str):
     entry = SAMPLERS[label]
-    schedule = "Uniform" if "Karras" not in entry.schedules else entry.automatic
+    schedule = "Uniform" if "Uniform" in entry.schedules and "Karras" not in entry.schedules else entry.automatic
     scheduler = build(entry, schedule, STEPS, TRAINING, seed=3)
     for name in ("sigmas", "alphas_cumprod", "alpha_t", "sigma_t", "lambda_t", "sigmas_interpol",
                  "final_alpha_cumprod"):
@@ -127,7 +134,7 @@ def test_one_fused_step_equals_stepping_every_region_and_averaging(label, booted
 def test_equal_prompts_everywhere_equal_one_prompt_without_regions(noise):
     layout = layout_of(SOFT, 8)
     weights, _ = layout_tensors(layout)
-    one = denoise.guided(embedding(1), embedding(99), 4.0)
+    one = guided(embedding(1), embedding(99), 4.0)
     moment = denoise.Moment(torch.tensor(500), 1.5, 0, STEPS)
     plain = denoise.evaluate(one, denoise.Batches(network), noise, moment).output
     many = denoise.evaluate(denoise.regions([one] * 3, weights, [None] * 3, range(3)), denoise.Batches(network), noise,
@@ -156,10 +163,13 @@ def passes(engine: Engine, request: Request) -> tuple[list[int], int]:
     return list(np.diff([0, *reported])), sum(n * h * w for n, _, h, w in counted)
 
 
-@pytest.mark.parametrize(("guidance", "booted", "rest"), [(5.0, 6, 4), (1.0, 3, 3)])
-def test_a_common_negative_prompt_is_asked_once(engine, layout_request, guidance, booted, rest):
-    # K = 3 prompts: 2K passes while each sees a picture of its own, K + 1 after, K without guidance
-    request = layout_request.replace(guidance=guidance)
+@pytest.mark.parametrize(("sampler", "guidance", "booted", "rest"), [
+    ("DPM++ 2M", 5.0, 6, 4), ("DPM++ 2M", 1.0, 3, 3), ("DDIM CFG++", 5.0, 6, 4), ("DDIM CFG++", 1.0, 6, 4),
+    ("DDIM CFG++", 12.5, 6, 4)])
+def test_a_common_negative_prompt_is_asked_once(engine, layout_request, sampler, guidance, booted, rest):
+    # K = 3 prompts: 2K passes while each sees a picture of its own, K + 1 after, K without guidance; CFG++ needs the
+    # answer to the negative prompt at any
+    request = layout_request.replace(guidance=guidance, sampler=sampler)
     counts, _ = passes(engine, request)
     assert counts == [booted] * 2 + [rest] * 8
     assert predicted_evaluations(request, engine.catalogue.get("eps")) == sum(counts)
@@ -214,7 +224,7 @@ def test_what_is_cropped_comes_back_to_its_place(label, booted):
     weights, masks = layout_tensors(layout)
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     boot = denoise.Bootstrap(colours(), noise, booted, seed=5) if booted else None
-    inner = [denoise.guided(embedding(k), embedding(99), 3.0) for k in range(3)]
+    inner = [guided(embedding(k), embedding(99), 3.0) for k in range(3)]
     found = []
     for boxes in ({}, {k: (tuple(range(*_extent(w.any(1)))), tuple(range(*_extent(w.any(0)))))
                        for k, w in enumerate(layout.weights) if k}):
@@ -258,7 +268,7 @@ def test_a_region_as_large_as_the_picture_is_never_cropped(engine, layout_reques
 def test_batched_and_sequential_passes_agree(engine, layout_request, monkeypatch):
     *_, together = engine.generate(layout_request, Preview("none"))
     batches = denoise.Batches
-    monkeypatch.setattr("core.engine.denoise.Batches", lambda network: batches(network, size=1))
+    monkeypatch.setattr("core.engine.denoise.Batches", lambda network, **more: batches(network, size=1, **more))
     *_, apart = engine.generate(layout_request, Preview("none"))
     assert np.abs(together.latents - apart.latents).max() < 1e-4  # float32: batched kernels sum in another order
 
@@ -313,7 +323,7 @@ def test_a_window_at_stride_8_equals_a_loop_over_windows_that_averages_stepped_l
     views = [(range(height), range(left, left + size)) for _, left, size in spans]
     shares = [torch.from_numpy(s).double()[None, None] for s in window_weights(
         [View(tuple(rows), tuple(columns)) for rows, columns in views], (height, width), smooth=False)]
-    inner = denoise.guided(embedding(0), embedding(99), 1.0)
+    inner = guided(embedding(0), embedding(99), 1.0)
     predictor = denoise.windows([inner] * len(views), views, shares)
     ours, _ = run(predictor, network, make_scheduler("DDIM"), [1] * STEPS, start)
     assert (ours - x).abs().max() < 1e-5  # the shares are float32

@@ -31,7 +31,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("batch", 0, "1 to 16"), ("batch", 17, "1 to 16"), ("batch", False, "1 to 16"),
     ("prompt", None, "must be text"), ("prompt", 5, "must be text"), ("prompt", ["a", "b"], "must be text"),
     ("prompt", b"boat", "must be text"), ("prompt", "x" * 10_000, "10,000 characters.*Shorten"),
-    ("negative_prompt", "x" * (MAX_PROMPT + 1), "2,001 characters.*Shorten"),
+    ("negative_prompt", "x" * (MAX_PROMPT + 1), "5,001 characters.*Shorten"),
     ("prompt", "a\x00b", r"U\+0000 at position 2"), ("prompt", "\x1b[31mred", r"U\+001B at position 1"),
     ("negative_prompt", "b\x07", r"U\+0007"), ("prompt", "half \ud83d", r"U\+D83D at position 6"),
     ("prompt", "\x85", r"U\+0085"),

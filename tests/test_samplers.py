@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import math
@@ -56,6 +57,7 @@ DOCUMENTED: dict[str, tuple[str, dict[str, Any]]] = {
 # What diffusers lacks and this project has written: in diffusers' shape, so its pipelines run them too. What they
 # compute is held against their papers in tests/test_own_solvers.py.
 OWN = {label: entry.scheduler for label, entry in SAMPLERS.items() if "." in entry.scheduler}
+OWN_SETTINGS = {"DDIM CFG++": {"timestep_spacing": "leading", "steps_offset": 1}}  # those of DDIM
 SCHEDULE_FLAGS: dict[str, dict[str, Any]] = {
     "Uniform": {}, "Karras": {"use_karras_sigmas": True}, "Exponential": {"use_exponential_sigmas": True},
     "Beta": {"use_beta_sigmas": True}, "SGM Uniform": {"timestep_spacing": "trailing"},
@@ -98,21 +100,32 @@ def test_every_sampler_of_the_registry_has_its_documented_counterpart_here() -> 
 @pytest.mark.parametrize("model, sampler, schedule", [("eps", *pair) for pair in PAIRS] +
                          [(name, label, entry.automatic) for label, entry in SAMPLERS.items() for name in MODELS[1:]])
 def test_the_latents_are_those_of_the_diffusers_pipeline(
-        engine: Engine, pipelines: dict[str, Any], model: str, sampler: str, schedule: str) -> None:
+        engine: Engine, pipelines: dict[str, Any], monkeypatch: pytest.MonkeyPatch, model: str, sampler: str,
+        schedule: str) -> None:
     pipe, request = pipelines[model], ask(sampler, schedule, model=model)
-    kind, settings = DOCUMENTED.get(sampler) or (OWN[sampler], {})
+    kind, settings = DOCUMENTED.get(sampler) or (OWN[sampler], OWN_SETTINGS.get(sampler, {}))
     # Stable Diffusion's own configurations leave the spacing to each sampler; one saved by diffusers pins DDIM's.
+    entry = SAMPLERS[sampler]
+    # diffusers' pipeline asks without the prompt above guidance 1 only: a large one, whose scale is above 1 for all
+    request = request.replace(guidance=request.guidance * (4 if entry.needs_unguided else 1))
     given = {name: value for name, value in pipe.scheduler.config.items() if name != "timestep_spacing"}
     scheduler = scheduler_class(kind).from_config(given, **settings | SCHEDULE_FLAGS[schedule])
     extra: dict[str, Any] = {"eta": 0.3} if sampler == "TCD" else {}  # as its documentation calls the pipeline
     if schedule in ("Simple", "Align Your Steps"):
         extra["timesteps"] = explicit_timesteps(schedule, STEPS, scheduler.alphas_cumprod)
     before, pipe.scheduler = pipe.scheduler, scheduler
+    halves: list[torch.Tensor] = []
+    hook = pipe.unet.register_forward_hook(lambda module, args, out: halves.append(out[0].chunk(2)[0]))
+    if entry.needs_unguided:  # which it does not hand to a scheduler
+        step = scheduler.step
+        monkeypatch.setattr(scheduler, "step", lambda *args, **more: step(*args, **more, unguided=halves[-1]))
     try:
-        expected = pipe(request.prompt, negative_prompt=request.negative_prompt, guidance_scale=request.guidance,
+        expected = pipe(request.prompt, negative_prompt=request.negative_prompt,
+                        guidance_scale=request.guidance / entry.guidance_divisor,
                         num_inference_steps=STEPS, width=64, height=64, output_type="latent",
                         generator=torch.Generator("cpu").manual_seed(SEED), **extra).images
     finally:
+        hook.remove()
         pipe.scheduler = before
     done = finish(engine, request)
     # 1e-4 where latents have unit variance. A random epsilon network leaves them at 20 to 60, and float32's rounding
@@ -142,7 +155,18 @@ def test_calls_and_evaluations_are_what_the_network_really_did(engine: Engine, s
         hook.remove()
     assert len(forwards) == SAMPLERS[sampler].network_calls(STEPS)
     assert all(said == counted for said, counted in told), told
-    assert sum(forwards) == len(forwards) * (1 if guidance == 1 else 2)
+    assert sum(forwards) == len(forwards) * (2 if guidance != 1 or SAMPLERS[sampler].needs_unguided else 1)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_only_who_says_so_is_given_the_unguided_output_and_its_guidance_counts_otherwise(
+        training: dict[str, Any], sampler: str) -> None:
+    entry = SAMPLERS[sampler]
+    scheduler = build(entry, entry.automatic, STEPS, training, SEED)
+    assert getattr(scheduler, "needs_unguided", False) == entry.needs_unguided
+    assert (entry.guidance_divisor != 1) <= entry.needs_unguided
+    if entry.needs_unguided:  # a trajectory keeps that of a step's first call only
+        assert entry.call_counts(STEPS) == [1] * STEPS and "unguided" in inspect.signature(scheduler.step).parameters
 
 
 @pytest.mark.parametrize("steps", [3, 50])  # 3: the fewest that every sampler takes
@@ -163,7 +187,7 @@ def test_the_schedule_has_one_falling_noise_level_per_network_call(
 
 # theirs are x0 + sigma * noise
 SCALED = ("DPM++ SDE", "Euler a", "Euler", "LMS", "Heun", "DPM2", "DPM2 a", "DPM++ 2S a", "Restart", "PC VE",
-          "Langevin")
+          "Langevin", "DPM fast")
 
 
 def levels_shown(scheduler: Any) -> list[tuple[float, float]]:
@@ -317,7 +341,7 @@ def test_each_refused_combination_says_so_in_one_line_with_the_way_out(sampler: 
         assert refused.value.field == "steps"
 
 
-@pytest.mark.parametrize("sampler, least", [("Langevin", 40), ("PC VE", 20), ("Restart", 8)])
+@pytest.mark.parametrize("sampler, least", [("Langevin", 40), ("PC VE", 20), ("Restart", 8), ("DPM fast", 7)])
 def test_samplers_that_leave_noise_in_few_steps_say_so(sampler: str, least: int) -> None:
     assert f"take {least} or more" in (samplers.verdict(sampler, "Automatic", least - 1) or "")
     assert samplers.verdict(sampler, "Automatic", least) is None

@@ -18,7 +18,7 @@ from core.denoise import Moment
 from core.engine import Engine, _Solver
 from core.errors import BadRequest
 from core.request import Preview, Request
-from core.samplers import SAMPLERS
+from core.samplers import SAMPLERS, predictor_corrector
 from core.samplers.build import build, step_options
 from tests import references
 from tests.solving import TRAINING, solve
@@ -74,7 +74,7 @@ def assert_same(ours: np.ndarray, reference: Tensor) -> None:
     np.testing.assert_allclose(ours / std, reference.numpy() / std, rtol=0, atol=1e-4)
 
 
-def test_dpmpp_2m_karras_is_algorithm_2_of_its_paper(engine: Engine, guided_in_double: Any) -> None:
+def test_dpmpp_2m_karras_is_its_papers_algorithm(engine: Engine, guided_in_double: Any) -> None:
     sigmas = references.karras_sigmas(STEPS, SIGMAS[0], SIGMAS[-1])
     noise, _ = start()
     # diffusers keeps the picture in the variance-preserving form and starts it with noise of variance exactly 1
@@ -139,7 +139,7 @@ def run_gaussian(sampler: str, schedule: str, steps: int, side: int = 64, stop: 
 
 # std of samples where 0.5 is right: first-order solvers shrink them on their way, the more the fewer steps; Langevin's
 # walk does not come to rest at each level, and leaves them wide.
-FIRST_ORDER = ("Euler a", "Euler", "DDIM", "DDPM", "Improved DDPM", "Langevin")
+FIRST_ORDER = ("Euler a", "Euler", "DDIM", "DDIM CFG++", "DDPM", "Improved DDPM", "Langevin")
 DISTILLED = ("LCM", "TCD")  # jump to x0 and add noise again: right only for networks trained for that
 GAUSSIAN = [label for label in SAMPLERS if label not in DISTILLED]
 
@@ -186,10 +186,19 @@ def test_the_beta_schedules_marked_as_too_contrasty_are(sampler: str) -> None:
     assert beta > 0.56 and beta > automatic + 0.02
 
 
-@pytest.mark.parametrize("sampler, steps", [("Langevin", 20), ("PC VE", 10), ("Restart", 5)])
+@pytest.mark.parametrize("sampler, steps", [("Langevin", 20), ("PC VE", 10), ("Restart", 5), ("DPM fast", 5)])
 def test_the_step_counts_marked_as_noisy_are(sampler: str, steps: int) -> None:
     assert samplers.verdict(sampler, "Automatic", steps)
     assert float(run_gaussian(sampler, SAMPLERS[sampler].automatic, steps)[0].std()) > 0.55
+
+
+def test_at_few_steps_pc_vp_is_better_off_with_the_ratio_of_ve_than_with_the_authors_own(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = []
+    for snr in (0.01, 0.16):
+        monkeypatch.setattr(predictor_corrector, "SNR", snr)
+        widths.append(float(run_gaussian("PC VP", "Karras", 20)[0].std()))
+    assert widths == pytest.approx([0.42, 0.47], abs=0.01)  # 0.5 is right
 
 
 @pytest.mark.parametrize("sampler", ["PC VP", "PC VE", "Langevin"])

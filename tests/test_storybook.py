@@ -20,7 +20,7 @@ from core.storybook import WEIGHTS, vocabulary
 from core.storybook import data as d
 from core.storybook.captions import caption_of
 from core.storybook.export import BUDGET, folder_bytes
-from core.storybook.scenes import render, sample_scene
+from core.storybook.scenes import paint, render, sample_scene
 from core.storybook.styles import WHOLE, apply_style
 from core.storybook.things import DRAWINGS, draw_thing
 
@@ -103,6 +103,19 @@ def test_plain_backgrounds_and_every_scene_and_style_are_in_the_set():
     assert {scene.scene for scene in scenes} == set(vocabulary.SCENES)
     assert {scene.style for scene in scenes} == set(vocabulary.STYLES)
     assert sum(scene.scene == "plain background" for scene in scenes) > 400
+
+
+def test_a_scene_with_nothing_in_it_is_called_by_its_name():
+    """What the rest of a picture with regions is asked for: "a beach", and no house on it."""
+    scenes = [scene for scene in map(sample_scene, range(1000)) if not scene.things]
+    assert 70 < len(scenes) < 170 and all(sample_scene(seed, most=1).things for seed in range(300))
+    assert not paint(scenes[0], 64)[1].any()
+    said = [caption_of(scene, random.Random(scene.seed)) for scene in scenes]
+    known = [{name, *vocabulary.SCENES[name]} for name in (scene.scene for scene in scenes)]
+    named = [any(name in caption for name in names) or "background" in caption
+             for caption, names in zip(said, known, strict=True) if caption]
+    others = set(vocabulary.THINGS) - {"painting"}  # there is an oil painting's style
+    assert all(named) and not any(set(caption.split()) & others for caption in said)
 
 
 def test_captions_place_things_on_the_side_where_they_are():
@@ -201,7 +214,7 @@ def test_a_judge_comes_out_of_its_stage(tiny_set, tmp_path, monkeypatch):
     from core.storybook.loop import Run
     from core.storybook.train_judge import judge_stage
 
-    monkeypatch.setattr("core.storybook.judge.on_renders", lambda judge: j.Ceiling(0.0, 0.0, {}, {}))
+    monkeypatch.setattr("core.storybook.judge.on_renders", lambda judge: j.Ceiling(0.0, 0.0, []))
     for name in ("scenes128", "vae"):
         (tmp_path / name).symlink_to(tiny_set / name)
     judge_stage(Run(tmp_path, 5, CPU, batch=4, steps=1))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ import torch
 
 from core.storybook import WEIGHTS, vocabulary
 from core.storybook import judge as j
-from core.storybook.cases import single_cases, trios
+from core.storybook.cases import Case, single_cases, styled_cases, trios
 from core.storybook.colours import colour_votes, name_colour
+from core.storybook.confusion import Verdict, tables
 from core.storybook.draw import PALETTE, jitter
 from core.storybook.evaluate import BASELINES, Plan, Rate, evaluate, ways, worse_than
 from core.storybook.studio import Studio
@@ -40,6 +43,43 @@ def test_a_thing_has_the_colour_it_was_painted_in_whatever_else_it_shows(thing):
         tile = np.asarray(draw_thing(thing, colour, 70, 80, random.Random(1000)))
         named.append(name_colour(tile[tile[..., 3] > 127][:, :3], thing) == colour)
     assert sum(named) >= 11
+
+
+def test_backdrop_that_shows_through_a_thing_is_not_taken_for_its_colour():
+    """Three pixels of grass for each of a palm tree's own, as its cells hold them."""
+    grass = np.array([jitter(PALETTE["green"], random.Random(k)) for k in range(300)], np.uint8)
+    named = {"alone": 0, "with the backdrop known": 0}
+    for colour in PALETTE:
+        tile = np.asarray(draw_thing("palm tree", colour, 70, 80, random.Random(1000)))
+        own = tile[tile[..., 3] > 127][:, :3]
+        pixels = np.concatenate([own, np.resize(grass, (3 * len(own), 3))])
+        named["alone"] += name_colour(pixels, "palm tree") == colour
+        named["with the backdrop known"] += name_colour(pixels, "palm tree", grass) == colour
+    assert named["with the backdrop known"] >= 11 > named["alone"]
+
+
+def test_what_is_small_is_named_from_near():
+    asked = []
+
+    class Two(j.Judge):
+        """Says the first thing of a whole picture, the second of one that is filled by bright pixels."""
+
+        def forward(self, pictures):
+            bright = torch.nn.functional.avg_pool2d((pictures.mean(1) > 0).float(), 8)
+            asked.append(float(bright.mean()))
+            thing = 1 if bright.mean() < 0.3 else 2
+            logits = torch.full((len(pictures), 1 + len(vocabulary.THINGS), j.CELLS, j.CELLS), -30.0)
+            logits[:, 0] = 0
+            logits[:, thing] = bright * 40 - 20
+            return logits
+
+    names, picture = list(vocabulary.THINGS), torch.zeros(256, 256, 3, dtype=torch.uint8)
+    picture[32:96, 160:224] = 255
+    found, cells = j.look(Two(), picture)
+    assert (found.thing, len(asked)) == (names[1], 2) and asked[1] > 0.5
+    assert found.x > 0.6 and found.y < 0.4 and found.share < 0.1  # where it is, of the whole picture
+    picture[:] = 255
+    assert j.look(Two(), picture)[0].thing == names[1] and len(asked) == 3  # large: one look
 
 
 def test_no_pixels_have_no_colour():
@@ -99,7 +139,8 @@ def test_the_judge_names_most_things_on_unseen_renders():
     held = json.loads((WEIGHTS / "figures.json").read_text())["judge on renders"]
     seen = j.on_renders(j.load_judge(WEIGHTS / "judge"), 60)
     assert Rate(round(60 * seen.thing), 60).interval()[1] >= held["thing"]
-    assert sum(seen.confused.values()) == round(60 * (1 - seen.thing))
+    counted = [int(re.search(r": (\d+) of \d+ taken for", row)[1]) for row in seen.confused]
+    assert sum(counted) == round(60 * (1 - seen.thing))
 
 
 # --- what is asked -------------------------------------------------------------------------------------------
@@ -140,6 +181,13 @@ def test_captions_of_three_things_fit_the_text_tower():
     assert max(len(tokenizer(trio.described().prompt).input_ids) for trio in trios(100)) <= TEXT_LENGTH
 
 
+def test_every_style_is_asked_for_alike_often():
+    cases = styled_cases(50)
+    counts = collections.Counter(case.style for case in cases)
+    assert set(counts) == set(vocabulary.STYLES) - {"flat"} and len(set(counts.values())) == 1
+    assert all(case.prompt.endswith(case.style) and vocabulary.held_out(case.thing, case.colour) for case in cases)
+
+
 # --- what is made of it --------------------------------------------------------------------------------------
 
 
@@ -156,6 +204,16 @@ def test_what_is_below_the_card_is_said_and_what_chance_explains_is_not():
     assert worse_than(recorded, counts, {"right thing": Rate(8, 10)}) == []  # ten pictures do not tell 80 from 90 %
     assert worse_than(recorded, counts, {"right thing": Rate(2, 10)}) != []
     assert worse_than(recorded, counts, {BASELINES[0]: Rate(0, 150)}) == []  # what it is compared with may fall
+
+
+def test_what_was_taken_for_what_is_counted_worst_first():
+    cat, dog = Case("", "cat", "red", "left"), Case("", "dog", "blue", style="pixel art")
+    found = tables([Verdict(cat, "cat", "red", True), Verdict(cat, "dog", "red", False),
+                    Verdict(cat, "cup", "pink", True), Verdict(cat, "dog", "red", True),
+                    Verdict(dog, "", "blue", None), Verdict(dog, "dog", "blue", None)])
+    assert found["thing"] == ["cat: 3 of 4 taken for dog 2, cup 1", "dog: 1 of 2 taken for nothing 1"]
+    assert found["colour"] == ["red: 1 of 4 taken for pink 1"]
+    assert found["place"] == ["left: 1 of 4 missed"] and found["style"] == ["pixel art: 1 of 2 missed"]
 
 
 @pytest.mark.skipif(not (WEIGHTS / "model_index.json").exists(), reason="no weights exported yet")
@@ -185,15 +243,17 @@ def small_weights(tmp_path):
 @pytest.mark.skipif(not (WEIGHTS / "model_index.json").exists(), reason="no weights exported yet")
 def test_an_evaluation_is_recorded_and_a_worse_one_fails(small_weights, monkeypatch, capsys):
     monkeypatch.setattr("core.storybook.evaluate.STEPS", 2)
-    monkeypatch.setattr("core.storybook.judge.on_renders", lambda judge: j.Ceiling(0.5, 0.5, {("cat", "dog"): 1},
-                                                                                   {"cat": 2}))
+    ceiling = j.Ceiling(0.5, 0.5, ["cat: 1 of 2 taken for dog 1"])
+    monkeypatch.setattr("core.storybook.judge.on_renders", lambda judge: ceiling)
     plan = Plan(4, 1)
     assert evaluate(small_weights, CPU, plan, keep=True) == 0
     held = json.loads((small_weights / "figures.json").read_text())
     assert set(BASELINES) < set(held["figures"]) and held["counts"]["right thing"] == 8
     assert held["counts"]["right thing in its box"] == 3 and "--count 4 --layouts 1" in held["command"]
     assert evaluate(small_weights, CPU, plan, confusion=True) == 0
-    assert "cat: 1 of 2 taken for dog 1" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "cat: 1 of 2 taken for dog 1" in told and set(held["confused"]) == {"thing", "colour", "place", "style"}
+    assert all(row in told for rows in held["confused"].values() for row in rows)
     held["figures"]["autoencoder PSNR"] += 3
     (small_weights / "figures.json").write_text(json.dumps(held))
     assert evaluate(small_weights, CPU, plan) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from core.checks import Note
 from core.errors import BadRequest
 from core.models.catalogue import STORYBOOK, ModelInfo
+from core.models.distilled import advise
 from core.presets import load_styles
 from core.request import MAX_SEED, Preview, Request
 from core.samplers import SAMPLERS, resolve
@@ -114,3 +116,13 @@ def test_errors_come_before_notes_and_notes_before_hints() -> None:
 
 def test_storybook_is_known_by_its_folder() -> None:
     assert ModelInfo("storybook", str(STORYBOOK), "sd", 256, 256, 8, 77, True, 1.0).is_storybook
+
+
+def test_a_model_distilled_to_few_steps_sets_the_form_and_the_next_one_sets_it_back() -> None:
+    plain = ModelInfo("plain", "models/plain", "sd", 512, 512, 8, 77, False, 1.0)
+    quick = replace(plain, name="quick", advice=advise(["sdxl_lightning_8step"]))
+    assert form.advised(plain, START) == {}  # nothing that anybody chose is touched
+    wanted = form.advised(quick, START)
+    assert wanted == {"sampler": "Euler", "schedule": "SGM Uniform", "steps": "8", "guidance": "1"}
+    assert form.advised(plain, {**START, **wanted}) == {name: START[name] for name in form.ADVISED}
+    assert form.advised(plain, {**START, **wanted, "guidance": "abc"}) == {}

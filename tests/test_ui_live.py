@@ -20,6 +20,7 @@ from core.models.catalogue import Catalogue
 from core.request import Preview, Region, Request
 from core.views import VIEWS
 from tests.lines import assert_one_line
+from ui import composition
 from ui.inspection import NOW, OPEN_RUNS, Inspection, empty
 from ui.tabs.live_preview import Answers
 
@@ -210,6 +211,20 @@ def test_a_branch_shares_its_parents_steps_and_names_it(
     assert mine["steps"][2][3] != parents["steps"][2][3]
 
 
+def test_a_branch_takes_the_regions_that_are_painted_now_or_drops_its_parents(jobs: Jobs, answers: Answers) -> None:
+    painted = small(regions=(Region(name="sofa", prompt="a red sofa", box=(0.25, 0.5, 0.75, 1)),))
+    canvas = composition.canvas_of(painted)
+    started = ask(answers.branch({"run": finished(jobs).id, "step": 2, "changes": {"canvas": canvas}}))
+    branch = jobs.get(started["run"])
+    assert branch and jobs.wait(branch, 60).state == "done", branch and branch.error
+    (region,) = branch.request.regions
+    assert (region.name, region.prompt) == ("sofa", "a red sofa")
+    assert region.mask and region.mask.to_array().mean() == 0.25
+    bare = ask(answers.branch({"run": branch.id, "step": 3, "changes": {"regions": []}}))
+    dropped = jobs.get(bare["run"])
+    assert dropped and jobs.wait(dropped, 60).state == "done" and dropped.request.regions == ()
+
+
 def test_a_branch_that_waits_names_its_parent_already(
         jobs: Jobs, inspection: Inspection, answers: Answers) -> None:
     job = finished(jobs)
@@ -254,6 +269,11 @@ def test_a_run_can_be_exported(jobs: Jobs, answers: Answers, kind: str) -> None:
     ("branch", {"run": "JOB", "step": 2, "changes": {"guidance": "lots"}}, "guidance must be a number"),
     ("branch", {"run": "JOB", "step": 2, "changes": {"colour": "red"}}, "no field"),
     ("branch", {"run": "JOB", "step": 99, "changes": {}}, "step"),
+    ("branch", {"run": "JOB", "step": 2, "changes": {"canvas": {"width": 96, "height": 64, "regions": []}}},
+     "painted at 96x64 pixels, this run is 64x64"),
+    ("branch", {"run": "JOB", "step": 2, "changes": {"canvas": {"width": 64, "height": 64, "regions": []}}},
+     "Nothing is painted"),
+    ("branch", {"run": "JOB", "step": 2, "changes": {"canvas": "64x64"}}, "reload the page"),
     ("export", {"run": "JOB", "picture": 0, "kind": "avi", "source": "x0", "order": "loop", "seconds": "2",
                 "side": "0"}, "No kind of export"),
 ])

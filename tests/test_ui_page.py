@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from core.models import catalogue
 from core.models.catalogue import ModelInfo
 from core.storybook import vocabulary
-from ui.components.words import append, kinds
+from core.storybook.ideas import AT_HOME, surprise
+from ui.components.words import idea, kinds
 from ui.tabs.text_to_image import examples, model_card
 
 
@@ -37,8 +39,19 @@ def test_three_prompts_to_begin_with_in_words_the_model_knows() -> None:
     assert len(examples(model(catalogue.STORYBOOK))) == len(examples(None)) == 3
 
 
-def test_the_words_on_offer_are_known_and_can_be_put_into_the_prompt() -> None:
-    for words in kinds().values():
-        assert words and all(vocabulary.unknown_words(word) == [] for word in words)
-    assert append("", "cat") == "cat"
-    assert append("a red ", "cat") == "a red cat"
+def test_the_words_on_offer_and_what_means_the_same_are_known() -> None:
+    offered = kinds()
+    assert ["sofa", "couch", "settee"] in offered["Things"]
+    for words in offered.values():
+        assert words and all(vocabulary.unknown_words(word) == [] for one in words for word in one)
+
+
+def test_every_idea_is_in_words_the_model_knows_and_no_two_are_the_same() -> None:
+    ideas = [surprise(random.Random(seed)) for seed in range(300)]
+    assert [vocabulary.unknown_words(prompt) for prompt in ideas] == [[]] * len(ideas)
+    assert len(set(ideas)) > 250 and max(map(len, ideas)) < 120
+    assert surprise(random.Random(7)) == ideas[7]
+    assert vocabulary.unknown_words(idea({})) == []
+    for scene, things in AT_HOME.items():
+        assert scene in vocabulary.SCENES and set(things) <= set(vocabulary.THINGS)
+    assert set(vocabulary.SCENES) == set(AT_HOME)

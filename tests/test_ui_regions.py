@@ -136,7 +136,7 @@ def test_what_cannot_be_is_refused_beside_its_field(changes: dict[str, str], lin
 
 @pytest.mark.parametrize(("changes", "line"), [
     ({"guidance": "99"}, "99"), ({"guidance": "abc"}, "abc"), ({"weight": "0"}, "weight 0"),
-    ({"feather": "-1"}, "feather -1"), ({"prompt": "x" * 3000}, "3,000 characters"),
+    ({"feather": "-1"}, "feather -1"), ({"prompt": "x" * 6000}, "6,000 characters"),
     ({"negative_prompt": "\x07"}, "U+0007"), ({"runs": "1 2 3"}, "damaged"), ({"runs": "a b"}, "paint it anew"),
     ({"runs": None}, "paint it anew"), ({"prompt": 7}, "must be text"), ({"runs": "65536"}, "empty mask"),
 ])

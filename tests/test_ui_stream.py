@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,14 @@ def test_a_finished_run_shows_its_results_and_every_step(jobs: Jobs) -> None:
     assert state["left"] is None and state["error"] == ""
     assert "Steps: 4" in state["text"]
     assert json.loads(json.dumps(state)) == state
+
+
+def test_a_finished_run_tells_what_its_previews_cost(jobs: Jobs) -> None:
+    job = finished(jobs, small(), Preview("tiny"))
+    line = state_of(job, jobs)["previews"]
+    assert re.fullmatch(r"previews by the small decoder: \d+\.\d\d s beside the run, which waited \d+\.\d\d s", line)
+    assert job.previewer and f"{job.previewer.spent:.2f} s beside" in line
+    assert state_of(finished(jobs, small(), Preview("none")), jobs)["previews"] == ""
 
 
 def test_regions_are_told_with_how_sure_their_things_are_there(jobs: Jobs) -> None:

@@ -1,16 +1,21 @@
-"""What endpoints answer with: files, and an object on how they came to be."""
+"""What endpoints answer with: files, and an object on how they came to be; and what components ask the server."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.checks import Note
+from core.errors import BadRequest, LoomError
 from core.jobs import Job
 from ui.components.base import file_url
 from ui.stream import settings_line
 from ui.studio import Studio
+
+Answer = dict[str, Any]
+ODD = "This question cannot be answered: reload the page."
 
 
 async def to_the_end(studio: Studio, job: Job, notes: Sequence[Note] = ()) -> tuple[Any, dict]:
@@ -20,6 +25,13 @@ async def to_the_end(studio: Studio, job: Job, notes: Sequence[Note] = ()) -> tu
             pass
     finally:  # nobody is left to want it when the client is gone
         studio.jobs.stop(job.id)
+    return answer_of(studio, job, notes)
+
+
+def answer_of(studio: Studio, job: Job, notes: Sequence[Note] = ()) -> tuple[Any, dict]:
+    """(PNG files, about them) of a job that is over. Raises its LoomError, and BadRequest for one thrown away."""
+    if job.state == "discarded":
+        raise BadRequest("This run was discarded: ask for it again.")
     if job.error:
         raise job.error
     request, outputs = job.request, studio.jobs.outputs
@@ -37,3 +49,26 @@ def files(paths: Sequence[Path]) -> Any:
     """PNG files as gradio sends them."""
     return [{"path": str(path.resolve()), "url": None, "orig_name": path.name, "mime_type": "image/png",
              "meta": {"_type": "gradio.FileData"}} for path in paths]
+
+
+def answered(ask: Callable[..., Awaitable[Answer]]) -> Callable[[Any, Any], Awaitable[Answer]]:
+    """What the page asked for, or {"error": one line, "field": the field it is about}."""
+    @functools.wraps(ask)
+    async def answer(self: Any, question: Any) -> Answer:
+        try:
+            return await ask(self, question)
+        except LoomError as error:
+            return {"error": str(error), "field": error.field or ""}
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return {"error": ODD, "field": ""}
+
+    return answer
+
+
+def plain(method: Callable[[Any], Awaitable[Answer]]) -> Callable[[Any], Awaitable[Answer]]:
+    """As gradio wants it: named like the method, with one argument."""
+    async def ask(question: Any = None) -> Answer:
+        return await method(question)
+
+    ask.__name__ = method.__name__
+    return ask

@@ -65,8 +65,20 @@ def untouched(canvas: Values) -> dict[str, Any]:
 
 def to_request(values: Values) -> Request:
     """The Request that the form asks for. Raises BadRequest with the field's name."""
-    request, places = _base(values), _entries(values)
-    return request.replace(regions=tuple(_region(entry, request, values["canvas"]) for entry in places))
+    request = _base(values)
+    return request.replace(regions=_regions(values, request))
+
+
+def regions_of(canvas: Values, request: Request) -> tuple[Region, ...]:
+    """What is painted, for a run that is there already. Raises BadRequest, also where the sizes differ."""
+    size = canvas.get("width"), canvas.get("height")
+    if size != (request.width, request.height):
+        raise BadRequest(f"The Regions tab is painted at {size[0]}x{size[1]} pixels, this run is {request.width}x"
+                         f"{request.height}: give the canvas the run's size there.", "regions")
+    regions = _regions({"canvas": canvas}, request)
+    if not regions:
+        raise BadRequest("Nothing is painted in the Regions tab: paint a region there first.", "regions")
+    return regions
 
 
 def to_draft(values: Values) -> tuple[Request, list[str]]:
@@ -125,6 +137,17 @@ def rescaled(mask: Mask, width: int, height: int) -> Mask:
     rows = ((np.arange(height) + 0.5) * mask.height / height).astype(int)
     columns = ((np.arange(width) + 0.5) * mask.width / width).astype(int)
     return Mask.of(mask.to_array()[np.ix_(rows, columns)])
+
+
+def prompts_of(values: Values) -> dict[str, str]:
+    """Field -> what is read there: "prompt", "negative_prompt", and a region's place from 0 at the bottom."""
+    canvas = values["canvas"]
+    rest = str(canvas.get("prompt") or "")
+    found = {"prompt": rest, "negative_prompt": str(values["negative_prompt"] or "")}
+    for k, entry in enumerate(canvas.get("regions", ())):
+        own = str(entry.get("prompt") or "")
+        found[str(k)] = f"{own}, {rest}" if values["join_prompts"] and own and rest else own
+    return found
 
 
 def hints(values: Values) -> dict[str, str]:
@@ -187,6 +210,10 @@ def _listed(values: Values) -> list[Values]:
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         raise BadRequest("The canvas holds no list of regions: reload the page.", "regions")
     return listed
+
+
+def _regions(values: Values, request: Request) -> tuple[Region, ...]:
+    return tuple(_region(entry, request, values["canvas"]) for entry in _entries(values))
 
 
 def _entries(values: Values) -> list[Values]:

@@ -5,40 +5,82 @@ Every state is whole and small; pixels travel as addresses of files.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from core import samplers
 from core.compare import Comparison, prepare, reference_of, shown, warnings
-from core.contests import Contest
-from core.errors import BadRequest
+from core.contest import Contest
+from core.contestfile import Entry
+from core.errors import BadRequest, LoomError
+from core.export import KINDS
 from core.grid import row_labels
 from core.job import Job
 from core.layout import predicted_evaluations
 from core.models.catalogue import ModelInfo
-from core.request import Request
+from core.models.distilled import Advice, is_advice
+from core.planes import Plane
+from core.request import Request, draw_seed
+from core.trajectory import SUFFIX, Trajectory
 from ui import form
 from ui.components.base import file_url
+from ui.inspection import when
 from ui.studio import Studio
 
 State = dict[str, Any]
 FEW = ("DPM++ 2M", "Euler", "Heun", "UniPC")  # to begin with: a multistep, the plainest, one that asks twice, one more
+USUAL = "5 10 20"  # steps
 MOST_WARNINGS = 3
-FIELDS = ("prompt", "negative_prompt", "model", "schedule", "guidance", "width", "height", "precision")
+LATELY = 6  # runs whose pace tells how long the next ones take
+FIELDS = ("prompt", "negative_prompt", "model", "schedule", "guidance", "width", "height", "precision", "clip_skip")
+NUMBERS = ("guidance", "width", "height", "clip_skip")
 
 
 def first_values(studio: Studio) -> dict[str, Any]:
     """A form that asks for a sensible comparison."""
     info = studio.info(studio.model)
-    start = Request(model=studio.model)
-    if info:
-        start = start.replace(width=info.width, height=info.height)
-    decoder = "tiny" if info and info.tiny else "linear"
-    return {**form.from_request(start), "samplers": list(FEW), "steps": "5 10 20", "seeds": "", "equal": True,
-            "reference": "50", "preview": decoder}
+    start = form.from_request(form.first_request(studio.model, info))
+    start |= {"samplers": list(FEW), "steps": USUAL, "seeds": "", "equal": True, "reference": "50",
+              "preview": "tiny" if info and info.tiny else "linear"}
+    return {**start, **(_told(info.advice) if info and info.advice else {})}
+
+
+def advised(info: ModelInfo, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model distilled to few steps is compared at, where nobody has chosen anything else; back to the usual
+    where such a model's settings stood till now."""
+    usual = {"samplers": list(FEW), "schedule": "Automatic", "steps": USUAL, "guidance": f"{Request().guidance:g}"}
+    stands = {name: values[name] for name in usual}
+    few = str(values["steps"] or "").split()
+    made = len(few) == 3 and len(values["samplers"] or ()) == 1 and is_advice(
+        values["samplers"][0], values["schedule"], form.number(few[1]), form.number(values["guidance"]))
+    if info.advice and (made or stands == usual):
+        return _told(info.advice)
+    return usual if made else {}
+
+
+def _told(advice: Advice) -> dict[str, Any]:
+    steps = " ".join(str(count) for count in (max(1, advice.steps // 2), advice.steps, 2 * advice.steps))
+    return {"samplers": [advice.sampler], "schedule": advice.schedule, "steps": steps,
+            "guidance": f"{advice.guidance:g}"}
+
+
+def from_spec(spec: Mapping[str, Any], decoder: str) -> dict[str, Any]:
+    """The values of a form that asks for a comparison anew, but for the model; what the form has no field for, such as
+    several guidances, is left out."""
+    found: dict[str, Any] = {name: str(spec[name]) for name in FIELDS if name != "model"
+                             and isinstance(spec.get(name), (str, int, float))}
+    for field, axis in (("sampler", "samplers"), ("steps", "steps"), ("seed", "seeds")):
+        values = spec.get(axis, spec.get(field))
+        if values not in (None, []):
+            found[axis] = values if isinstance(values, list) else [values]
+    found |= {name: " ".join(map(str, found[name])) for name in ("steps", "seeds") if name in found}
+    return {**found, "equal": bool(spec.get("equal_evaluations")), "reference": str(spec.get("reference_steps", 0)),
+            "preview": decoder}
 
 
 def numbers(typed: object, field: str) -> list[Any]:
@@ -55,8 +97,8 @@ def to_spec(values: Mapping[str, Any]) -> dict[str, Any]:
     if not chosen:
         raise BadRequest("Tick a sampler at least.", "samplers")
     spec: dict[str, Any] = {name: values[name] or "" for name in FIELDS}
-    spec |= {name: form.number(values[name]) for name in ("guidance", "width", "height")}
-    seeds = numbers(values["seeds"], "seeds") if str(values["seeds"] or "").strip() else [form.draw_seed()]
+    spec |= {name: form.number(values[name]) for name in NUMBERS}
+    seeds = numbers(values["seeds"], "seeds") if str(values["seeds"] or "").strip() else [draw_seed()]
     # the order of the axes is that of the grid: rows of samplers, then seeds; columns of steps
     spec |= {"samplers": chosen, **({"seeds": seeds} if len(seeds) > 1 else {"seed": seeds[0]})}
     return spec | {"steps": numbers(values["steps"], "steps"), "equal_evaluations": bool(values["equal"]),
@@ -74,19 +116,58 @@ def plan_of(spec: dict[str, Any], studio: Studio) -> Comparison:
 
 
 def flagged(comparison: Comparison) -> str:
-    """One line on the cells that are known to go wrong, or cannot be made."""
-    lines = warnings(comparison.cells)
-    more = f" And {len(lines) - MOST_WARNINGS} more." if len(lines) > MOST_WARNINGS else ""
-    return " ".join(lines[:MOST_WARNINGS]) + more
+    """One line on the cells that are known to go wrong, or cannot be made; what is true of several is said once."""
+    cells: dict[str, list[str]] = {}
+    for line in warnings(comparison.cells):
+        label, _, text = line.partition(": ")
+        cells.setdefault(text, []).append(label)
+    lines = [f"{labels[0]}{f' and {len(labels) - 1} more cells' * (len(labels) > 2)}"
+             f"{f' and {labels[-1]}' * (len(labels) == 2)}: {text}" for text, labels in cells.items()]
+    left = sum(len(labels) for labels in list(cells.values())[MOST_WARNINGS:])
+    return " ".join(lines[:MOST_WARNINGS]) + (f" And {left} more." if left else "")
 
 
 def status(comparison: Comparison, studio: Studio) -> str:
     """One line before the run: "12 cells · 478 evaluations · about 17 s"."""
     made = sum(cell.request is not None for cell in comparison.cells)
     count = evaluations(comparison, studio)
-    pace = next((p for cell in comparison.cells if cell.request and (p := studio.pace(cell.request))), None)
-    time = f" · about {_seconds(count * pace)}" if pace else ""
-    return f"{made} cell{'s' * (made != 1)} · {count:,} evaluations{time}"
+    pace = next((p for cell in comparison.cells if cell.request and (p := _pace(cell.request, studio))), None)
+    lasts = f"about {_seconds(count * pace)}" if pace else "the time shows after a first run"
+    same = len(comparison.grid) - len(comparison.cells)
+    twice = f" ({same} more come{'s' * (same == 1)} out the same)" if same else ""
+    return f"{made} cell{'s' * (made != 1)}{twice} · {count:,} evaluations · {lasts}"
+
+
+def _pace(request: Request, studio: Studio) -> float | None:
+    """Seconds per evaluation of the last runs like this: of this studio, else of one that it finds on disk. Without
+    each run's first step, which may load much."""
+    alike = [steps for job in reversed(studio.jobs.known()) if job.over and _alike(job.request, request)
+             and len(steps := list(job.steps)) > 1][:LATELY]
+    if work := sum(steps[-1].evaluations - steps[0].evaluations for steps in alike):
+        return sum(steps[-1].seconds - steps[0].seconds for steps in alike) / work
+    return _kept_pace(request.model, request.width, request.height, studio.jobs.outputs) or studio.pace(request)
+
+
+def _alike(one: Request, other: Request) -> bool:
+    """Whether an evaluation of both takes the same time."""
+    return not one.regions and all(getattr(one, name) == getattr(other, name)
+                                   for name in ("model", "width", "height", "panorama", "batch"))
+
+
+@functools.lru_cache(64)
+def _kept_pace(model: str, width: int, height: int, outputs: Path) -> float | None:
+    """Looked up once: from then on this studio's own runs tell."""
+    days = sorted(outputs.glob("????-??-??"), reverse=True)[:3]
+    paths = [path for day in days for path in sorted(day.glob(f"*{SUFFIX}"), reverse=True)[:10]]
+    for path in paths:
+        with contextlib.suppress(LoomError):
+            run = Trajectory(path, check=False)
+            asked = run.request
+            plain = not asked.regions and asked.panorama == "off" and asked.batch == 1
+            if plain and run.taken > 1 and (asked.model, asked.width, asked.height) == (model, width, height):
+                first, last = run.steps[0], run.steps[-1]
+                return (last.seconds - first.seconds) / max(last.evaluations - first.evaluations, 1)
+    return None
 
 
 def evaluations(comparison: Comparison, studio: Studio) -> int:
@@ -107,9 +188,52 @@ def _evaluations(request: Request, info: ModelInfo) -> int:
     return predicted_evaluations(request, info)
 
 
-def empty(message: str = "") -> State:
+def empty(studio: Studio, message: str = "") -> State:
     """The board before the first comparison."""
-    return {"id": "", "state": "empty", "error": message}
+    return {"id": "", "state": "empty", "error": message, "recent": recent(studio)}
+
+
+def recent(studio: Studio) -> list[list[str]]:
+    """[id, in words] of the last comparisons, newest first."""
+    return [[entry.id, _entry(entry)] for entry in studio.contests.recent()]
+
+
+def _entry(entry: Entry) -> str:
+    prompt = " ".join(str(entry.spec.get("prompt", "")).split())
+    name = f"“{prompt if len(prompt) <= 40 else prompt[:39] + '…'}”" if prompt else "no prompt"
+    asked = [entry.spec.get(axis) for axis in ("samplers", "steps", "seeds")]
+    counts = [f"{len(values)} {axis}" for axis, values in zip(("samplers", "steps", "seeds"), asked, strict=True)
+              if isinstance(values, list) and len(values) > 1]
+    return " · ".join([when(entry.created), name, *counts])
+
+
+def _film(contest: Contest) -> State:
+    """How far the animated grid is, once somebody asked for it."""
+    film = contest.film
+    if film is None:
+        return {}
+    return {"kind": film.kind, "made": film.made, "total": film.total, "over": film.over, "error": film.error,
+            "file": [film.path.name, _address(film.path)] if film.path else []}
+
+
+def _address(path: Path) -> str:
+    """Another one for another content: Resume makes these files anew."""
+    try:
+        return f"{file_url(path)}?v={path.stat().st_mtime_ns}"
+    except OSError:
+        return file_url(path)
+
+
+def _plane(contest: Contest, plane: Plane) -> State:
+    """share: of the variance. paths: each {cell (-1: a reference), steps (from 1), places [[x, y], ...]}."""
+    asked = contest.request(next(path.cell for path in plane.paths if path.cell >= 0))
+    return {"share": round(plane.share, 4), "words": f"seed {asked.seed}",
+            "paths": [{"cell": path.cell, "steps": [step + 1 for step in path.steps],
+                       "places": [[round(float(x), 4), round(float(y), 4)] for x, y in path.places]}
+                      for path in plane.paths]}
+
+
+FILMS = [[name, kind.label] for name, kind in KINDS.items() if kind.moves]
 
 
 def state_of(contest: Contest, studio: Studio) -> State:
@@ -120,13 +244,15 @@ def state_of(contest: Contest, studio: Studio) -> State:
     requests = [cell.request for cell in comparison.cells if cell.request]
     return {
         "id": contest.id, "version": contest.version, "state": contest.state, "phase": contest.phase,
-        "line": _line(requests[0]), "exact": comparison.reference_steps,
+        "line": _line(requests), "exact": comparison.reference_steps,
         "rows": row_labels(comparison),
         "columns": [shown(columns.field, value, comparison.equal_evaluations) for value in columns.values],
         "grid": list(comparison.grid), "cells": cells, "width": max(request.width for request in requests),
         "height": max(request.height for request in requests), "missing": len(contest.missing()),
+        "resumable": contest.resumable, "again": contest.restoring, "recent": recent(studio), "film": _film(contest),
+        "planes": [_plane(contest, plane) for plane in contest.planes],
         "left": _left(contest, studio), "reference": _reference(contest),
-        "files": [[path.name, file_url(path)] for path in contest.files], "error": contest.error,
+        "files": [[path.name, _address(path)] for path in contest.files], "error": contest.error,
     }
 
 
@@ -145,7 +271,9 @@ def _cell(contest: Contest, k: int) -> State:
     return shown_of | {
         "job": job.id, "state": job.state, "taken": len(steps), "total": job.total,
         "frames": file_url(job.frames_dir) if job.preview.decoder != "none" else "",
-        "without": sorted(job.without_frame),
+        # one text: of several updates gradio tells only what changed, and lists within the list of cells that grow
+        # shorter come out wrong (gradio 6.31, utils.diff counts their deletions twice)
+        "without": " ".join(map(str, sorted(job.without_frame))),
         "result": file_url(job.results[0]) if job.state == "done" and job.results else "",
         "evaluations": count, "seconds": round(spent, 3), "each": round(spent / count, 4) if count else None,
         "error": str(job.error) if job.error else "",
@@ -176,9 +304,14 @@ def _left(contest: Contest, studio: Studio) -> float | None:
     return round(max(evaluations(contest.comparison, studio) - done, 0) * pace, 2)
 
 
-def _line(request: Request) -> str:
+def _line(requests: Sequence[Request]) -> str:
+    """What all cells have in common, and their seeds."""
+    request = requests[0]
     prompt = f"“{request.prompt}” · " if request.prompt.strip() else ""
-    return (f"{prompt}seed {request.seed} · guidance {request.guidance:g} · {request.width}×{request.height} px")
+    seeds = list(dict.fromkeys(str(one.seed) for one in requests))
+    some = ", ".join(seeds[:6]) + (f" and {len(seeds) - 6} more" if len(seeds) > 6 else "")
+    return (f"{prompt}seed{'s' * (len(seeds) > 1)} {some} · guidance {request.guidance:g} · "
+            f"{request.width}×{request.height} px")
 
 
 def _seconds(value: float) -> str:

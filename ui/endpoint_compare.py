@@ -45,7 +45,7 @@ def add(studio: Studio) -> None:
 async def answer(catalogue: Catalogue, contests: Contests, spec: dict[str, Any]) -> tuple[Any, list[dict], Any]:
     """Make a comparison to its end. Raises gr.Error with the one line that says what is wrong."""
     try:
-        contest = contests.start(prepare(spec, catalogue), Preview("none"))
+        contest = contests.start(prepare(spec, catalogue), Preview("none"), spec=spec)
     except LoomError as error:
         raise gr.Error(str(error), print_exception=False) from None
     try:

@@ -32,12 +32,12 @@ def add(studio: Studio) -> None:
         trajectory: str, at: int, prompt: str | None = None, negative_prompt: str | None = None,
         sampler: str | None = None, schedule: str | None = None, steps: int | None = None,
         guidance: float | None = None, seed: int | None = None, precision: str | None = None,
-        regions: list[dict] | None = None, bootstrap: float | None = None, masks: str | None = None,
-        preview: str = "none",
+        clip_skip: int | None = None, regions: list[dict] | None = None, bootstrap: float | None = None,
+        masks: str | None = None, preview: str = "none",
     ) -> tuple[list[gr.FileData], dict]:
         given = dict(prompt=prompt, negative_prompt=negative_prompt, sampler=sampler, schedule=schedule, steps=steps,
-                     guidance=guidance, seed=seed, precision=precision, regions=regions, bootstrap=bootstrap,
-                     masks=masks)
+                     guidance=guidance, seed=seed, precision=precision, clip_skip=clip_skip, regions=regions,
+                     bootstrap=bootstrap, masks=masks)
         changes = {name: value for name, value in given.items() if value is not None}
         try:
             run = Trajectory(_find(studio, trajectory))

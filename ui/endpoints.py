@@ -8,9 +8,11 @@ from typing import Any
 import gradio as gr
 
 from core.errors import LoomError
+from core.history import Query, of
+from core.history.command import row
 from core.request import Preview, Request
 from core.samplers import rows
-from ui import endpoint_compare, endpoint_trajectories
+from ui import endpoint_compare, endpoint_queue, endpoint_trajectories
 from ui.answers import to_the_end
 from ui.studio import Studio
 
@@ -28,11 +30,11 @@ def add(studio: Studio) -> None:
         sampler: str = _DEFAULT.sampler, schedule: str = _DEFAULT.schedule, steps: int = _DEFAULT.steps,
         guidance: float = _DEFAULT.guidance, seed: int = _DEFAULT.seed, width: int = native_width,
         height: int = native_height, batch: int = _DEFAULT.batch, precision: str = _DEFAULT.precision,
-        preview: str = "none",
+        clip_skip: int = _DEFAULT.clip_skip, preview: str = "none",
     ) -> tuple[list[gr.FileData], dict]:
         values = dict(prompt=prompt, negative_prompt=negative_prompt, model=model, sampler=sampler, schedule=schedule,
                       steps=steps, guidance=guidance, seed=seed, width=width, height=height, batch=batch,
-                      precision=precision)
+                      precision=precision, clip_skip=clip_skip)
         return await answer(studio, values, preview)
 
     async def compose(
@@ -40,15 +42,15 @@ def add(studio: Studio) -> None:
         negative_prompt: str = _DEFAULT.negative_prompt, model: str = studio.model, sampler: str = _DEFAULT.sampler,
         schedule: str = _DEFAULT.schedule, steps: int = _DEFAULT.steps, guidance: float = _DEFAULT.guidance,
         seed: int = _DEFAULT.seed, width: int = native_width, height: int = native_height,
-        batch: int = _DEFAULT.batch, precision: str = _DEFAULT.precision, bootstrap: float = _DEFAULT.bootstrap,
-        masks: str = _DEFAULT.masks, crop_after: float = _DEFAULT.crop_after,
+        batch: int = _DEFAULT.batch, precision: str = _DEFAULT.precision, clip_skip: int = _DEFAULT.clip_skip,
+        bootstrap: float = _DEFAULT.bootstrap, masks: str = _DEFAULT.masks, crop_after: float = _DEFAULT.crop_after,
         join_prompts: bool = _DEFAULT.join_prompts, panorama: str = _DEFAULT.panorama,
         stride: int = _DEFAULT.stride, wrap: bool = _DEFAULT.wrap, preview: str = "none",
     ) -> tuple[list[gr.FileData], dict]:
         values = dict(prompt=prompt, regions=regions, negative_prompt=negative_prompt, model=model, sampler=sampler,
                       schedule=schedule, steps=steps, guidance=guidance, seed=seed, width=width, height=height,
-                      batch=batch, precision=precision, bootstrap=bootstrap, masks=masks, crop_after=crop_after,
-                      join_prompts=join_prompts, panorama=panorama, stride=stride, wrap=wrap)
+                      batch=batch, precision=precision, clip_skip=clip_skip, bootstrap=bootstrap, masks=masks,
+                      crop_after=crop_after, join_prompts=join_prompts, panorama=panorama, stride=stride, wrap=wrap)
         if not regions and panorama == "off":
             raise gr.Error("There is no region: add one with a box or a mask, or call /txt2img.", print_exception=False)
         return await answer(studio, values, preview)
@@ -64,6 +66,7 @@ def add(studio: Studio) -> None:
 
     endpoint_compare.add(studio)
     endpoint_trajectories.add(studio)
+    endpoint_queue.add(studio)
 
     def models() -> list[dict]:
         return studio.catalogue.rows()
@@ -71,6 +74,21 @@ def add(studio: Studio) -> None:
     def samplers() -> list[dict]:
         return rows()
 
+    def history(words: str = "", model: str = "", sampler: str = "", since: str = "", until: str = "", tag: str = "",
+                favourites: bool = False, offset: int = 0, count: int = 100) -> list[dict]:
+        try:
+            found = of(studio.jobs.outputs)
+            found.refresh()
+            query = Query(words=words, model=model, sampler=sampler, since=since, until=until, tag=tag,
+                          favourites=favourites)
+            return [row(entry) for entry in found.search(query, offset, count)[1]]
+        except LoomError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    gr.api(history, api_name="history", concurrency_limit=None, api_description=(
+        "The pictures in the outputs folder, newest first, by words of the prompt, model, sampler, days (2026-01-31) "
+        "and tag. Returns a list of {file (below the outputs), prompt, negative, model, sampler, seed, steps, width, "
+        "height, made, favourite, tags, ...}."))
     gr.api(models, api_name="models", concurrency_limit=None,
            api_description="The models that are here: name, family, native size in pixels, size on disk.")
     gr.api(samplers, api_name="samplers", concurrency_limit=None, api_description=(

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from core.models.catalogue import ModelInfo
+from core.models.distilled import SETTINGS, is_advice
 from core.presets import Style
-from core.request import MAX_BATCH, MAX_SEED, Preview, Request
+from core.request import Preview, Request, draw_seed
 from core.samplers import SAMPLERS, SCHEDULES
 
 # The fields of a Request that a text to image form asks for, in the order of the endpoint's arguments.
 FIELDS = ("prompt", "negative_prompt", "model", "sampler", "schedule", "steps", "guidance", "seed", "width", "height",
-          "batch", "precision")
+          "batch", "precision", "clip_skip")
+ADVISED = SETTINGS  # what some models recommend
 NO_STYLE = "None"
 CUSTOM = "Custom"
-MORE = ("schedule", "guidance", "seed", "batch", "width", "height", "precision", "preview")  # folded away at first
+# folded away at first
+MORE = ("schedule", "guidance", "seed", "batch", "width", "height", "precision", "clip_skip", "preview")
 PREVIEWS = [("Full decoder", "vae"), ("Automatic (at most 5 % slower)", "auto"), ("Small decoder", "tiny"),
             ("Linear", "linear"), ("Off", "none")]
 _PREVIEW_WORDS = {"vae": "Each step as sharp as the result.", "tiny": "Each step by a small network: quick.",
@@ -51,7 +53,7 @@ def to_request(values: Values, style: Style | None = None) -> Request:
         prompt=prompt, negative_prompt=negative, model=values["model"] or "", sampler=values["sampler"] or "",
         schedule=values["schedule"] or "", precision=values["precision"] or "",
         seed=draw_seed() if seed["random"] else number(seed["seed"]),
-        **{name: number(values[name]) for name in ("steps", "guidance", "width", "height", "batch")},
+        **{name: number(values[name]) for name in ("steps", "guidance", "width", "height", "batch", "clip_skip")},
     )
 
 
@@ -68,13 +70,32 @@ def from_request(request: Request, preview: Preview | None = None) -> dict[str, 
         "seed": {"random": False, "seed": str(request.seed)},
         "size": size_name(str(request.width), str(request.height)),
         "width": str(request.width), "height": str(request.height), "batch": str(request.batch),
-        "precision": request.precision, "preview": (preview or Preview()).decoder,
+        "precision": request.precision, "clip_skip": str(request.clip_skip), "preview": (preview or Preview()).decoder,
     }
 
 
-def draw_seed() -> int:
-    """A new seed that leaves room for a batch after it."""
-    return secrets.randbelow(MAX_SEED - MAX_BATCH)
+def first_request(model: str, info: ModelInfo | None) -> Request:
+    """What a form asks for before anybody has typed: the model's own size, and what it was distilled for."""
+    start = Request(model=model)
+    if info and info.advice:
+        start = start.replace(**{name: getattr(info.advice, name) for name in ADVISED})
+    return start.replace(width=info.width, height=info.height) if info else start
+
+
+def advised(info: ModelInfo, values: Values) -> dict[str, str]:
+    """The settings a model distilled to few steps was made for; back to the usual ones where those stood till now."""
+    typed = [number(values[name]) for name in ADVISED]
+    wanted: Any = info.advice or (Request() if is_advice(*typed) else None)
+    return {name: _written(getattr(wanted, name)) for name in ADVISED} if wanted else {}
+
+
+def written(settings: Values) -> dict[str, str]:
+    """Some of a Request's settings as the form shows them."""
+    return {name: _written(value) for name, value in settings.items()}
+
+
+def _written(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def size_name(width: str, height: str) -> str:
@@ -108,6 +129,8 @@ def hints(values: Values, style: Style | None = None) -> dict[str, str]:
         found["schedule"] = _sentence(SCHEDULES[values["schedule"]])
     if values["preview"] in _PREVIEW_WORDS:
         found["preview"] = _PREVIEW_WORDS[values["preview"]]
+    if str(values.get("clip_skip", "1")).strip() != "1":
+        found["clip_skip"] = "1: the text encoder's last layer. 2: the one before, which some checkpoints want."
     if style:
         found["style"] = _sentence(style.words)
     return found

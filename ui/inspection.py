@@ -30,7 +30,7 @@ from core.jobs import Job, Jobs
 from core.layout import bootstrap_steps
 from core.trajectory import Trajectory
 from ui.components.base import file_url
-from ui.stream import settings_line
+from ui.stream import previews_line, settings_line
 
 NOW = "now"
 OPEN_RUNS = 24  # whose pictures stay on disk, and whose numbers stay in memory
@@ -214,6 +214,7 @@ class Inspection:
             "left": job.seconds_left if job and found.active else None,
             "seconds": round(job.seconds, 2) if job else round(kept.steps[-1].seconds, 2) if kept and taken else 0,
             "error": str(job.error) if job and job.error else "", "note": job.note if job else "",
+            "previews": previews_line(job) if job else "",
             "steps": self._rows(found.open, taken, over=not found.active) if found.open else [],
             "frames": frames, "decoder": found.decoder,
             "parent": self._parent(found),
@@ -328,7 +329,8 @@ def when(moment: float) -> str:
 
 
 def _progress(job: Job) -> str:
-    return "waiting for its turn" if job.state == "waiting" else f"step {len(job.steps)} of {job.total}"
+    paused = "paused after " * (job.state == "paused")
+    return "waiting for its turn" if job.state == "waiting" else f"{paused}step {len(job.steps)} of {job.total}"
 
 
 def _rounded(value: float | None) -> float | None:

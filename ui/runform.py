@@ -11,13 +11,15 @@ from gradio.blocks import Block
 
 from core.jobs import Job
 from core.request import Preview, Request
-from ui import form
+from ui import form, line
 from ui.components.bar import bar_state
 from ui.components.keep import Keep
+from ui.components.models_panel import ModelsPanel
 from ui.components.notes import Notes
 from ui.components.number import NumberField
 from ui.components.seed import SeedField
 from ui.components.stage import Stage
+from ui.owners import owner_of
 from ui.stream import Desk
 from ui.studio import Studio
 
@@ -50,10 +52,13 @@ class RunForm:
     seed: SeedField
     preview: gr.Dropdown
     precision: gr.Dropdown
+    clip_skip: NumberField
 
-    def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown):
+    def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown, panel: ModelsPanel):
         self.studio, self.bar, self.model = studio, bar, model
-        self.desk = Desk(studio.jobs)
+        self.scope = type(self).__name__
+        self.desk = Desk(studio.jobs, self.scope)
+        self.chosen = panel.chosen  # once for each other model
 
     def empty_stage(self, model: str, message: str = "") -> dict[str, Any]:
         """The stage before the first run. message: why it is empty, if that needs saying."""
@@ -77,6 +82,10 @@ class RunForm:
             self.preview = gr.Dropdown(form.PREVIEWS, value=start["preview"], label="Preview")
             self.precision = gr.Dropdown(form.PRECISIONS, value=start["precision"], label="Precision")
 
+    def _clip_skip(self, start: dict[str, Any]) -> None:
+        self.clip_skip = NumberField("Clip skip", start["clip_skip"], low=1, high=12)
+        self.notes.place("clip_skip")
+
     def _lines(self, *names: str) -> None:
         for name in names:
             self.notes.place(name)
@@ -88,7 +97,8 @@ class RunForm:
         follow: dict[str, Any] = {"fn": self.follow, "inputs": [self.model], "outputs": [self.stage, self.bar], **WATCH}
         for event in (self.stage.attach, self.stage.restore):
             event(self.attach, None, None, **QUICK).then(**follow)
-        self.stage.stop(self.stop, None, None, trigger_mode="multiple", **QUICK)
+        self.stage.act(self.act, None, None, trigger_mode="multiple", **QUICK)
+        self.stage.forever(self.forever, None, None, trigger_mode="multiple", **QUICK)
         self.stage.reuse(self.reuse, None, [self.seed], **QUICK)
         self.sampler.input(self.offer_schedules, [self.sampler, self.schedule], [self.schedule], **QUICK).then(
             **self.remembering())
@@ -121,8 +131,11 @@ class RunForm:
 
     def queue(self, wanted: Request, preview: Preview, request: gr.Request) -> Job:
         """Submit a run for an open page. Raises LoomError."""
-        job = self.studio.jobs.submit(wanted, preview, owner=page_of(request))
+        jobs, owner = self.studio.jobs, owner_of(request)
+        job = jobs.submit(wanted, preview, owner=owner, lasting=True)
         self.desk.add(page_of(request), job)
+        if (forever := jobs.forever(owner)) and forever.scope == self.scope:
+            jobs.go_on_forever(owner, self.scope, job)
         return job
 
     async def follow(self, model: str, request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
@@ -141,8 +154,16 @@ class RunForm:
         jobs = event._data.get("jobs") if isinstance(event._data, dict) else None
         self.desk.attach(page_of(request), jobs if isinstance(jobs, list) else [])
 
-    def stop(self, event: gr.EventData) -> None:
-        self.studio.jobs.stop(str(event._data.get("job", "")))
+    def act(self, event: gr.EventData, request: gr.Request) -> None:
+        """Stop, pause, resume or discard the run on the stage."""
+        line.act(self.studio.jobs, owner_of(request), event._data)
+
+    def forever(self, event: gr.EventData, request: gr.Request) -> None:
+        """Whether another run follows when the last one is done. Where none goes on, the page presses Generate."""
+        if event._data.get("on"):
+            self.studio.jobs.go_on_forever(owner_of(request), self.scope, self.desk.last(page_of(request)))
+        else:
+            self.studio.jobs.end_forever(owner_of(request))
 
     def reuse(self, event: gr.EventData) -> dict[str, Any]:
         return {"random": False, "seed": str(event._data.get("seed", ""))}

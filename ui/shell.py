@@ -7,12 +7,20 @@ from typing import Any
 
 import gradio as gr
 
+from core.journal import FOLDER as JOURNAL
 from core.models.catalogue import STORYBOOK
-from ui import endpoints, theme
+from ui import endpoints, line, theme
+from ui.arrival import uploaded
 from ui.components.bar import ModelBar, bar_state
 from ui.components.base import HERE as COMPONENTS
+from ui.components.models_panel import ModelsPanel
+from ui.components.queue_panel import QueuePanel
+from ui.models import choices, server_functions, switching
+from ui.owners import owner_of
+from ui.runform import WATCH
 from ui.studio import Studio
 from ui.tabs.compare import Compare
+from ui.tabs.history import HistoryTab
 from ui.tabs.live_preview import LivePreview
 from ui.tabs.regions import Regions
 from ui.tabs.text_to_image import QUICK, TextToImage
@@ -30,7 +38,33 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   button.click();
 });
+// The tab in sight stands in the page's address: a reload comes back to it, and a bookmark leads there.
+(() => {
+  const slug = (tab) => tab.textContent.trim().toLowerCase().replace(/ +/g, "-");
+  const wanted = location.hash.slice(1);
+  const look = new MutationObserver(() => {
+    const tabs = [...document.querySelectorAll(".tabs [role=tab]")];
+    if (!tabs.length) return;
+    look.disconnect();
+    tabs.find((tab) => slug(tab) === wanted)?.click();
+    new MutationObserver(() => {
+      const open = document.querySelector(".tabs [role=tab][aria-selected=true]");
+      if (open && location.hash !== `#${slug(open)}`) history.replaceState(history.state, "", `#${slug(open)}`);
+    }).observe(tabs[0].parentElement, { subtree: true, attributes: true, attributeFilter: ["aria-selected"] });
+  });
+  look.observe(document, { subtree: true, childList: true });
+})();
 </script>"""
+
+# Gradio tells of an input when a list is chosen from, again when it is left, and when somebody only passes through it
+# with the Tab key. A choice is told once, when it is another model than the page has; what a program puts there, as a
+# page that remembers its form, is seen after that. `told` may be older than the last answer: gradio collects early.
+CHOSEN = """(name, told) => {
+  const page = window.latentLoom ??= {};
+  if (name === page.model) return page.told ?? told;
+  return page.told = { state: "chosen", name: page.model = name, at: Date.now() };
+}"""
+SEEN = "(name) => { setTimeout(() => { (window.latentLoom ??= {}).model = name; }, 200); }"
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -42,29 +76,57 @@ def build(studio: Studio) -> gr.Blocks:
         with gr.Row(elem_classes=["header"]):
             gr.HTML(MARK, apply_default_css=False, js_on_load=None, elem_classes=["own"])
             bar = ModelBar(bar_state(studio, studio.model))
-            model = gr.Dropdown(model_choices(studio), value=studio.model, label="Model", container=False,
+            queue = QueuePanel()
+            model = gr.Dropdown(choices(studio), value=studio.model, label="Model", container=False,
                                 elem_classes=["model"])
+            panel = ModelsPanel(server_functions=server_functions(studio))
         gr.HTML('<p class="line" data-line="txt2img:model" role="status"></p>', apply_default_css=False,
                 js_on_load=None, elem_classes=["own", "line-place", "model-line"])
         with gr.Tabs(elem_classes=["tabs"], overflow_behavior="wrap"):
             with gr.Tab("Text to image"):
-                TextToImage(studio, bar, model)
+                text = TextToImage(studio, bar, model, panel)
             with gr.Tab("Regions"):
-                Regions(studio, bar, model)
+                regions = Regions(studio, bar, model, panel)
             with gr.Tab("Compare"):
-                Compare(studio, bar, model)
+                Compare(studio, bar, model, panel)
             with gr.Tab("Live preview"):
                 LivePreview(studio)
+            with gr.Tab("History"):
+                HistoryTab(studio, text, regions)
+        regions.taking(text.arrival.regions, lambda event: uploaded(event.get("path"), "regions"))
         bar.refresh(lambda name: bar_state(studio, name), [model], [bar], **QUICK)
-        page.load(lambda name: (gr.Dropdown(choices=model_choices(studio)), bar_state(studio, name)),
-                  [model], [model, bar], **QUICK)
+        _wire(queue, studio)
+        for event in (page.load, panel.found):
+            event(lambda name: (gr.Dropdown(choices=choices(studio)), bar_state(studio, name)), [model], [model, bar],
+                  **QUICK)
+        page.load(text.offer_presets, [model], [text.style, text.presets.chosen], **QUICK)
+        for event in (page.load, model.change):
+            event(None, [model], None, js=SEEN, **QUICK)
+        model.input(None, [model, panel], [panel], js=CHOSEN, **QUICK)
+        panel.chosen(studio.choose, [model], None, **QUICK)
+        panel.switch(switching(studio), [model], [panel, model, bar], **WATCH)
     page.queue(default_concurrency_limit=None)
     return page
 
 
-def model_choices(studio: Studio) -> list[tuple[str, str]]:
-    """(label, value) of the models that are here now."""
-    return [("Storybook" if name == "storybook" else Path(name).name, name) for name in studio.catalogue.names()]
+def _wire(queue: QueuePanel, studio: Studio) -> None:
+    """The queue's panel: what is in it, and what people do there."""
+    jobs = studio.jobs
+
+    def look(request: gr.Request) -> dict[str, Any]:
+        return line.state_of(jobs, owner_of(request))
+
+    def act(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        line.act(jobs, owner_of(request), event._data)
+        return look(request)
+
+    def end_forever(request: gr.Request) -> dict[str, Any]:
+        jobs.end_forever(owner_of(request))
+        return look(request)
+
+    queue.refresh(look, None, [queue], **QUICK)
+    queue.act(act, None, [queue], trigger_mode="multiple", **QUICK)
+    queue.end_forever(end_forever, None, [queue], **QUICK)
 
 
 def serving(studio: Studio) -> dict[str, Any]:
@@ -75,6 +137,7 @@ def serving(studio: Studio) -> dict[str, Any]:
         "theme": theme.theme(), "css_paths": list(theme.STYLE_SHEETS), "head": HEAD,
         "favicon_path": theme.ASSETS / "icon.svg",
         "allowed_paths": [str(Path(folder).resolve()) for folder in open_folders],
+        "blocked_paths": [str(studio.jobs.outputs / JOURNAL)],  # everybody's prompts
         "footer_links": ["api", "settings"], "run_history": False, "show_error": False, "share": False,
         "ssr_mode": False, "pwa": False, "inbrowser": False,
     }

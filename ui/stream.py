@@ -6,8 +6,9 @@ Every state is whole (never a difference), small, and JSON; pixels travel as add
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from core.request import Request
 from ui.components.base import file_url
 
 REFRESH = 1.0  # seconds after which a waiting run's place in the queue is looked at again
+LOOK = 0.1  # seconds between looks for the next run of "forever"
 MAX_PAGES = 1_000  # whose list of runs is remembered
+DECODER_NAMES = {"vae": "full decoder", "tiny": "small decoder", "linear": "linear map"}
 
 State = dict[str, Any]
 
@@ -36,25 +39,40 @@ def settings_line(request: Request) -> str:
             f"{Path(request.model).name}")
 
 
-def state_of(job: Job, jobs: Jobs, behind: Sequence[str] = ()) -> State:
-    """What the stage shows of a job. behind: ids of the same page's jobs that come after it."""
+def state_of(job: Job, jobs: Jobs, behind: Sequence[str] = (), scope: str = "") -> State:
+    """What the stage shows of a job. behind: ids of the same page's other jobs. scope: the form it belongs to."""
     steps = [[round(step.sigma, 3), round(step.seconds, 2)] for step in list(job.steps)]
     over = job.over
-    left = job.seconds_left
+    ahead, left, exact = jobs.forecast(job)
+    forever = jobs.forever(job.owner)
     results = list(job.results) if over else []
     request = job.request
     return {
         "job": job.id, "version": job.version, "state": job.state, "behind": list(behind),
-        "ahead": jobs.position(job), "total": job.total,
+        "ahead": ahead, "total": job.total, "exact": exact, "ending": job.cancel.is_set(), "resting": job.resting,
+        "forever": forever is not None and forever.scope == scope,
         "width": request.width, "height": request.height, "batch": request.batch,
         "frames": file_url(job.frames_dir) if job.preview.decoder != "none" else "",
         "without": sorted(job.without_frame), "steps": steps, "left": None if left is None else round(left, 2),
         "results": [file_url(path) for path in results], "names": [path.name for path in results],
         "seconds": round(job.seconds, 2), "evaluations": job.steps[-1].evaluations if job.steps else 0,
-        "error": str(job.error) if job.error else "", "note": job.note,
+        "error": str(job.error) if job.error else "", "note": job.note, "previews": previews_line(job) if over else "",
         "seed": request.seed, "prompt": request.prompt, "line": settings_line(request),
         "text": metadata.to_text(request), "found": found_in(job) if over else [],
     }
+
+
+def previews_line(job: Job) -> str:
+    """What a run's previews cost: "previews by the full decoder: 0.31 s beside the run, which waited 0.02 s".
+
+    Empty before the first one, and for a run without. Waiting is what the run itself lost; work beside it also takes
+    from it where cores are few, which only runs with and without tell apart: `python -m core bench`.
+    """
+    cost = job.previewer
+    if cost is None or not cost.shown:
+        return ""
+    names = " and ".join(DECODER_NAMES[name] for name, _ in cost.shown.most_common())
+    return f"previews by the {names}: {cost.spent:.2f} s beside the run, which waited {cost.waited:.2f} s"
 
 
 def found_in(job: Job) -> list[list[list[Any]]]:
@@ -71,10 +89,13 @@ def empty(examples: Sequence[str], message: str = "", title: str = "") -> State:
 
 
 class Desk:
-    """Which runs each open page follows, in order. A page is gradio's session, new after every reload."""
+    """Which runs each open page follows, in order. A page is gradio's session, new after every reload.
 
-    def __init__(self, jobs: Jobs):
-        self.jobs = jobs
+    scope: the form whose runs they are; what it makes "forever" is followed too.
+    """
+
+    def __init__(self, jobs: Jobs, scope: str = ""):
+        self.jobs, self.scope = jobs, scope
         self._pages: OrderedDict[str, list[Job]] = OrderedDict()
         self._turn: dict[str, int] = {}
         self._lost: set[str] = set()
@@ -103,25 +124,50 @@ class Desk:
         self._lost.discard(page)
         return not known
 
+    def last(self, page: str) -> Job | None:
+        """The newest run that a page follows."""
+        runs = self._pages.get(page)
+        return runs[-1] if runs else None
+
     async def follow(self, page: str) -> AsyncIterator[State]:
         """The page's runs, one after the other, until all are over. A later follower of the same page takes over."""
         turn = self._turn[page] = self._turn.get(page, 0) + 1
         while self._turn.get(page) == turn and (runs := self._pages.get(page)):
-            async for _ in _ticks(self.jobs, runs[0]):
-                if self._turn.get(page) != turn:
-                    return
-                yield state_of(runs[0], self.jobs, [job.id for job in runs[1:]])
-            if len(runs) == 1:  # the last one stays on the stage, and is where a reload comes back to
-                del self._pages[page]
-            else:
-                runs.pop(0)
+            runs[:] = [job for job in runs if not job.over] or runs[-1:]
+            job = self._foremost(runs)
+            async with contextlib.aclosing(_ticks(self.jobs, job)) as ticks:
+                async for _ in ticks:
+                    if self._turn.get(page) != turn:
+                        return
+                    yield state_of(job, self.jobs, [other.id for other in runs if other is not job], self.scope)
+                    if not job.over and self._foremost(runs) is not job:
+                        break
+            if job.settled and runs == [job]:
+                if following := await self._one_more(page, turn, job):
+                    runs.append(following)
+                elif self._turn.get(page) == turn:  # it stays on the stage, and is where a reload comes back to
+                    self._pages.pop(page, None)
+
+    def _foremost(self, runs: Sequence[Job]) -> Job:
+        """What is worth looking at: what runs, else what comes next, else what is paused."""
+        ranks = {"running": 0, "waiting": 1, "paused": 2}
+        return min(runs, key=lambda job: (ranks.get(job.state, 3), self.jobs.position(job)))
+
+    async def _one_more(self, page: str, turn: int, job: Job) -> Job | None:
+        """What "forever" makes after a job, once it is there; None when it is off."""
+        while self._turn.get(page) == turn and (forever := self.jobs.forever(job.owner)):
+            if forever.scope != self.scope:
+                break
+            if forever.job and forever.job.created > job.created:
+                return forever.job
+            await asyncio.sleep(LOOK)
+        return None
 
 
-async def _ticks(jobs: Jobs, job: Job) -> AsyncIterator[None]:
-    """One tick per change of the job, and one per change of its place in the queue."""
+async def _ticks(jobs: Jobs, job: Job) -> AsyncGenerator[None, None]:
+    """One tick per change of the job; while it waits, one now and then for its place in the queue and its time."""
     changes = jobs.watch(job)
     change = asyncio.ensure_future(anext(changes, None))
-    place = jobs.position(job)
     try:
         while True:
             await asyncio.wait({change}, timeout=REFRESH)
@@ -129,7 +175,7 @@ async def _ticks(jobs: Jobs, job: Job) -> AsyncIterator[None]:
                 if change.result() is None:
                     return
                 change = asyncio.ensure_future(anext(changes, None))
-            elif place == (place := jobs.position(job)):
+            elif job.state != "waiting":
                 continue
             yield
     finally:

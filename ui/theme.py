@@ -9,7 +9,8 @@ from gradio.themes.utils import colors
 
 ASSETS = Path(__file__).parent / "assets"
 STYLE_SHEETS = [ASSETS / "page.css", ASSETS / "form.css", ASSETS / "stage.css", ASSETS / "regions.css",
-                ASSETS / "inspector.css", ASSETS / "compare.css"]
+                ASSETS / "inspector.css", ASSETS / "compare.css", ASSETS / "queue.css",
+                ASSETS / "models.css", ASSETS / "history.css"]
 
 _TEAL = colors.Color(name="loom", c50="#eef6f5", c100="#d7eae8", c200="#b0d5d1", c300="#82bab5", c400="#559c97",
                      c500="#35807c", c600="#276763", c700="#215351", c800="#1d4341", c900="#193836", c950="#0b201f")

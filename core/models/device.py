@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
 from collections.abc import Iterator
 
+import psutil
 import torch
 
 from core.errors import BadRequest, OutOfMemory, StartError
@@ -39,6 +41,21 @@ def pick_precision(wanted: str, device: torch.device) -> str:
     if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
         return "bf16"
     return "fp32"
+
+
+def free() -> None:
+    """Give back what nobody holds any more: networks are full of circles, which wait for the collector."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had."""
+    if device.type == "cuda":  # torch keeps what it was given, for the next one
+        return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+                   - torch.cuda.memory_allocated(device))
+    return int(psutil.virtual_memory().available)
 
 
 @contextlib.contextmanager

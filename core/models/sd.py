@@ -6,29 +6,28 @@ text encoder -> noise predictor in latent space -> decoder.
 
 from __future__ import annotations
 
-import logging
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
-import diffusers
 import torch
-import transformers
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from core.errors import ModelError, OutOfMemory
-from core.models.catalogue import ModelInfo, _json
-from core.models.device import DTYPES, memory_errors
-from core.prompts import PromptEncoder
-from core.samplers import SAMPLERS
-from core.samplers.build import build
-
-log = logging.getLogger(__name__)
-for _logging in (diffusers.utils.logging, transformers.utils.logging):  # their remarks are not for those who paint
-    _logging.set_verbosity_error()
-    _logging.disable_progress_bar()
+from core.conditioning import Conditioning
+from core.errors import OutOfMemory
+from core.models import needs, parts
+from core.models.adapters import Adapters
+from core.models.catalogue import ModelInfo
+from core.models.device import DTYPES, free, free_memory, memory_errors
+from core.models.thrift import Thrift, in_tiles
+from core.models.vae import finite
+from core.models.vectors import readers
+from core.prompts.chunks import Learned
+from core.prompts.encoder import PromptEncoder
+from core.prompts.networks import Loras
+from core.tuning import Tuning
 
 
 @dataclass(eq=False)
@@ -38,11 +37,12 @@ class StableDiffusion:
     info: ModelInfo
     device: torch.device
     precision: str  # fp32, bf16 or fp16
-    encode_prompt: PromptEncoder  # part 1: text -> (1, tokens, width)
+    encode_prompt: Any  # part 1, a PromptEncoder: text -> (1, tokens, width), and more for SDXL
     unet: Any  # part 2: noise predictor
     vae: Any  # part 3: decoder
     tiny: Any | None  # a small decoder on the same latents, for previews
     training: dict[str, Any]  # scheduler_config.json: what a sampler must know of the training
+    thrift: Thrift  # how it makes do with the memory
     _colours: Tensor | None = None
 
     @property
@@ -53,25 +53,56 @@ class StableDiffusion:
     def latent_channels(self) -> int:
         return int(self.unet.config.in_channels)
 
+    @property
+    def bytes(self) -> int:
+        """What its networks hold of the device's memory, but for the text encoders."""
+        return parts.weight([self.unet, self.vae, self.tiny], self.device)
+
+    @cached_property
+    def adapters(self) -> Adapters:
+        """The LoRAs that it can compute with."""
+        return Adapters([self.unet, *self.encode_prompt.encoders])
+
+    def adapt(self, loras: Loras) -> None:
+        """From now on it computes with these LoRAs, of those that `adapters` fetched, and no others."""
+        if loras or "adapters" in vars(self):
+            self.adapters.use(loras)
+
+    def learn(self, learned: Sequence[Learned]) -> None:
+        """The textual inversions that prompts may name from now on."""
+        encode = self.encode_prompt
+        encode.learn(learned, *readers(learned, len(encode.encoders)))
+
+    def read(self, text: str, clip_skip: int, loras: Loras) -> Conditioning:
+        """`encode_prompt`, by text encoders with these LoRAs."""
+        self.adapt(loras)
+        return self.encode_prompt(text, clip_skip, self.adapters.texts_with(loras) if loras else ())
+
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
         """(1, C, h, w) for a picture of that many pixels."""
         return (1, self.latent_channels, height // self.info.multiple, width // self.info.multiple)
 
-    def predict(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+    def predict(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One pass of the noise predictor: (n, C, h, w), scalar, (n, tokens, width) -> (n, C, h, w) float32.
 
         Raises OutOfMemory, upon which a smaller batch may do.
         """
         dtype, (height, width) = DTYPES[self.precision], latents.shape[-2:]
-        with memory_errors(f"{width * self.info.multiple}x{height * self.info.multiple} pixels"):
+        pixels = f"{width * self.info.multiple}x{height * self.info.multiple} pixels"
+        with memory_errors(pixels), self.thrift.moving:
             latents = latents.to(self.device, dtype, memory_format=torch.channels_last)
-            return self.unet(latents, timestep, encoder_hidden_states=text.to(dtype), return_dict=False)[0].float()
+            return self.unet(latents, timestep, **self.asked(text, latents), return_dict=False)[0].float()
+
+    def asked(self, text: Conditioning, latents: Tensor) -> dict[str, Any]:
+        """What the U-Net is told beside latents and timestep."""
+        assert isinstance(text, Tensor)
+        return {"encoder_hidden_states": text.to(DTYPES[self.precision])}
 
     def encode(self, pictures: Tensor) -> Tensor:
         """The decoder's counterpart: (n, 3, H, W) in [-1, 1] -> (n, C, h, w) float32, the mean of what it believes."""
-        with memory_errors("encoding a picture"):
-            found = self.vae.encode(pictures.to(self.device, self.vae.dtype)).latent_dist.mean
-            return found.float() * self.vae.config.scaling_factor
+        with memory_errors("encoding a picture"), self.thrift.turn:
+            found = finite(self, lambda vae, x: vae.encode(x).latent_dist.mean, pictures, self.info.name)
+            return found * self.vae.config.scaling_factor
 
     def colour_latents(self) -> Tensor:
         """(20, C): latents of random constant colours, for bootstrapping; the same in every run."""
@@ -83,44 +114,41 @@ class StableDiffusion:
 
     def decode(self, latents: Tensor) -> Tensor:
         """The decoder: (n, C, h, w) -> (n, 3, H, W) float32 in [-1, 1]."""
-        with memory_errors("decoding the picture"):
-            scaled = (latents / self.vae.config.scaling_factor).to(self.device, self.vae.dtype)
-            return self.vae.decode(scaled, return_dict=False)[0].float().clamp(-1, 1)
+        size = latents.shape[-2], latents.shape[-1]
+        if self.thrift.tiling == "auto" and self.thrift.tile(*size) is None:
+            height, width = (side * self.info.multiple for side in size)
+            if needs.decode(self.info, width, height, self.precision) > free_memory(self.device):
+                self.thrift.shrink(*size)
+        while True:
+            try:
+                with memory_errors("decoding the picture"), self.thrift.turn:
+                    return in_tiles(self._decode, latents / self.vae.config.scaling_factor,
+                                    self.thrift.tile(*size)).clamp(-1, 1)
+            except OutOfMemory:
+                if not (self.thrift.shrink(*size) or self.thrift.retreat()):
+                    raise
+            free()  # only now that nothing holds what the attempt had made
+
+    def _decode(self, scaled: Tensor) -> Tensor:
+        return finite(self, lambda vae, x: vae.decode(x, return_dict=False)[0], scaled, self.info.name)
 
 
-def load(info: ModelInfo, device: torch.device, precision: str) -> StableDiffusion:
-    """Reads a diffusers folder. Raises ModelError for what is missing or broken, OutOfMemory."""
-    folder, dtype = Path(info.path), DTYPES[precision]
-    training = _json(folder, "scheduler/scheduler_config.json")
-    try:
-        with memory_errors(f"loading {info.name}"):
-            build(SAMPLERS["DDIM"], "Uniform", 1, training, seed=0)  # fails on training nobody could sample from
-            unet = _part(UNet2DConditionModel, folder / "unet", dtype)
-            vae = _part(AutoencoderKL, folder / "vae", dtype)
-            tiny = _part(AutoencoderTiny, folder / "preview", dtype) if info.tiny else None
-            # On a CPU the text encoder stays in float32: it runs once per prompt, and everything hangs on it.
-            text_dtype = torch.float32 if device.type == "cpu" else dtype
-            text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=text_dtype,
-                                                         use_safetensors=True, local_files_only=True)
-            tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except OutOfMemory:
-        raise
-    except Exception as error:  # a broken folder may break any line of four libraries
-        log.info("loading %s", folder, exc_info=True)
-        why = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ModelError(f"{info.name} could not be loaded ({why}): copy the model anew, or choose another.") from error
-    for part in filter(None, (unet, vae, tiny, text_encoder)):
-        part.requires_grad_(False).eval().to(device)
-    for part in filter(None, (unet, vae, tiny)):
-        part.to(memory_format=torch.channels_last)
-    return StableDiffusion(info, device, precision, PromptEncoder(tokenizer, text_encoder), unet, vae, tiny,
-                           training)
+@dataclass(eq=False)
+class Consistency(StableDiffusion):
+    """A latent consistency model (Luo et al. 2023, arXiv:2310.04378) that is told the guidance it shall imitate."""
+
+    IMITATED = 8.0  # as the model card of SimianLuo/LCM_Dreamshaper_v7 asks for it; the form's guidance is left at 1
+
+    def asked(self, text: Conditioning, latents: Tensor) -> dict[str, Any]:
+        half = self.unet.config.time_cond_proj_dim // 2
+        waves = 1000 * (self.IMITATED - 1) * torch.exp(torch.arange(half) * (-math.log(10_000) / (half - 1)))
+        scale = torch.cat([waves.sin(), waves.cos()]).to(latents.device, latents.dtype)
+        return super().asked(text, latents) | {"timestep_cond": scale.repeat(len(latents), 1)}
 
 
-def _part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """A network with all of its weights: diffusers fills those that are missing with random numbers."""
-    network, found = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True,
-                                          low_cpu_mem_usage=False, output_loading_info=True)
-    if missing := found["missing_keys"]:
-        raise ValueError(f"{folder.name} lacks {len(missing)} of its weights, {sorted(missing)[0]} for one")
-    return network
+def load(info: ModelInfo, device: torch.device, precision: str, tuning: Tuning, offload: str) -> StableDiffusion:
+    """Reads a diffusers folder or a single file. Raises ModelError for what is missing or broken, OutOfMemory."""
+    found = parts.load(info, device, precision, tuning, offload)
+    kind = Consistency if found.unet.config.time_cond_proj_dim else StableDiffusion
+    return kind(info, device, precision, PromptEncoder(found.tokenizers[0], found.texts[0]), found.unet, found.vae,
+                found.tiny, found.training, found.thrift(device, tuning, offload))

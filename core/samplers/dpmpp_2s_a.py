@@ -13,14 +13,14 @@ from core.samplers.ladder import Noise, SigmaScheduler
 def ancestral(s: float, s_next: float) -> tuple[float, float]:
     """(sigma to go down to, sigma of the fresh noise) of a step with eta 1.
 
-    Source: the posterior of Ho et al. 2020, arXiv:2006.11239, eq. 7, as k-diffusion writes it.
+    Source: `get_ancestral_step` of k-diffusion; the posterior given x0, Song et al. 2021, arXiv:2011.13456, appendix F.
     """
     up = math.sqrt(s_next**2 * (s**2 - s_next**2) / s**2)
     return math.sqrt(s_next**2 - up**2), up
 
 
 class DPMPP2SAncestralScheduler(SigmaScheduler):
-    """Source: Lu et al. 2022, arXiv:2211.01095, algorithm 1 (DPM-Solver++(2S)) with r = 1/2, made ancestral by
+    """Source: Lu et al. 2022, arXiv:2211.01095, DPM-Solver++(2S) with r = 1/2, made ancestral by
     `sample_dpmpp_2s_ancestral` of k-diffusion, eta 1.
 
     The second question of a step is asked at the geometric mean of its start and where it goes down to.

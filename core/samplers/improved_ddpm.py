@@ -12,7 +12,7 @@ PLACE = 0.5  # in the logarithm: 0 is fixed_small, 1 fixed_large
 
 
 class ImprovedDDPMScheduler(LadderScheduler):
-    """Source: Nichol & Dhariwal 2021, arXiv:2102.09672, section 3.1 eq. 15 and section 3.4 (strides).
+    """Source: Nichol & Dhariwal 2021, arXiv:2102.09672: variance exp(v log beta + (1 - v) log beta-tilde), strides.
 
     The paper's models predict the place v between the two variances for each pixel. Stable Diffusion's and Storybook's
     do not, so it is one number here. Small (the posterior's, given x0) is right where x0 is certain, large where the

@@ -40,6 +40,8 @@ class LadderScheduler(SchedulerMixin, ConfigMixin):
 
     order = 1
     init_noise_sigma = 1.0
+    needs_unguided = False  # `step` wants the output without the prompts beside the guided one
+    end = 0.0  # the noise level a run ends at: the clean picture
 
     @register_to_config
     def __init__(self, num_train_timesteps: int = 1000, beta_start: float = 0.0001, beta_end: float = 0.02,
@@ -60,7 +62,7 @@ class LadderScheduler(SchedulerMixin, ConfigMixin):
         kept = self.alphas_cumprod.double().numpy()
         trained = np.log(np.sqrt((1 - kept) / kept))
         asked = np.interp(np.log(levels), trained, np.arange(len(trained)))  # as k-diffusion: linear in log sigma
-        self.sigmas = torch.tensor([*levels, 0.0])  # of each network call; ends with the clean picture
+        self.sigmas = torch.tensor([*levels, self.end])  # of each network call, and where the last one leads
         self.timesteps = torch.tensor(asked, dtype=torch.float32, device=device)
         self.num_inference_steps = num_inference_steps
         self._call = 0
@@ -73,15 +75,25 @@ class LadderScheduler(SchedulerMixin, ConfigMixin):
         """The latents after a network call. x0: what the network's answer says of the clean latents."""
         raise NotImplementedError
 
+    def move_apart(self, x: Tensor, x0: Tensor, free: Tensor, call: int, noise: Noise) -> Tensor:
+        """As `move`, for solvers that tell apart what the answer says with the prompts, and without them (`free`)."""
+        return self.move(x, x0, call, noise)
+
     def scale_model_input(self, sample: Tensor, timestep: Tensor | float | None = None) -> Tensor:
         return sample
 
     def step(self, model_output: Tensor, timestep: Tensor | float, sample: Tensor,
-             generator: torch.Generator | None = None, return_dict: bool = True) -> Stepped | tuple[Tensor, Tensor]:
-        """One network call's answer taken in. Calls come in order; `timestep` is there for diffusers' sake."""
+             generator: torch.Generator | None = None, return_dict: bool = True,
+             unguided: Tensor | None = None) -> Stepped | tuple[Tensor, Tensor]:
+        """One network call's answer taken in. Calls come in order; `timestep` is there for diffusers' sake.
+
+        unguided: the output without the prompts; where there is none, no prompt pulled and it is the output itself.
+        """
         seen = self.scale_model_input(sample)
-        x0 = clean_estimate(seen, model_output, self.sigma(self._call), self.config["prediction_type"])
-        moved = self.move(sample, x0, self._call, Noise(sample, generator))
+        sigma, prediction = self.sigma(self._call), self.config["prediction_type"]
+        x0 = clean_estimate(seen, model_output, sigma, prediction)
+        free = x0 if unguided is None else clean_estimate(seen, unguided, sigma, prediction)
+        moved = self.move_apart(sample, x0, free, self._call, Noise(sample, generator))
         self._call += 1
         return Stepped(moved, x0) if return_dict else (moved, x0)
 

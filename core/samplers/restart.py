@@ -10,17 +10,17 @@ from torch import Tensor
 from core.samplers.ladder import Noise, SigmaScheduler
 from core.samplers.table import restart_step, restarts
 
-HIGHEST = 2.0  # sigma; Automatic1111's (`restart_sampler` of modules/sd_samplers_extra.py)
-RHO = 7.0  # Karras et al. 2022, arXiv:2206.00364, eq. 5
+HIGHEST = 2.0  # sigma; Automatic1111's (`restart_sampler` of modules/sd_samplers_extra.py), or its level next to it
+RHO = 7.0  # of Karras et al. 2022, arXiv:2206.00364, and of k-diffusion's `get_sigmas_karras`
 
 
 class RestartScheduler(SigmaScheduler):
-    """Source: Xu et al. 2023, arXiv:2306.14878, algorithm 1, on Heun's method as in Automatic1111.
+    """Source: Xu et al. 2023, arXiv:2306.14878, with one interval to restart in, on Heun's method as in Automatic1111.
 
     When the way down has come to the level of `restart_step` (t_min), noise takes the picture back to HIGHEST (t_max)
     and some Heun steps, Karras-spaced, lead down to the same level, once or twice (`restarts`). These calls belong to
     the solver step that came to that level, so the levels of a run's steps still fall. `steps` is the way down alone
-    (N_main); Automatic1111 counts the restarts' steps in.
+    (N_main); Automatic1111 counts the restarts' steps in, and below 20 has none.
     """
 
     def plan(self, sigmas: Sequence[float]) -> list[float]:

@@ -31,6 +31,10 @@ for _name, _words in {
 
 LANGEVIN_STEPS = 5  # of annealed Langevin dynamics at each noise level
 
+# The form's guidance becomes the lambda of CFG++, made for 0 to 1, as in Automatic1111's "DDIM CFG++"
+# (github.com/AUTOMATIC1111/stable-diffusion-webui/pull/16035; `ddim_cfgpp` of modules/sd_samplers_timesteps_impl.py).
+CFGPP_DIVISOR = 12.5
+
 
 def restart_step(steps: int) -> int:
     """The step at whose level Restart goes back up: on Karras levels of Stable Diffusion's range (14.6 to 0.029) that
@@ -39,7 +43,11 @@ def restart_step(steps: int) -> int:
 
 
 def restarts(steps: int) -> tuple[int, int]:
-    """(how often Restart goes back up, Heun steps down again each time), in Automatic1111's proportions."""
+    """(how often Restart goes back up, Heun steps down again each time).
+
+    Twice from 18 steps on the way down, as Automatic1111 from 36 with the restarts' counted in. It takes half as many
+    steps down again as there are on the way down; here it is a quarter.
+    """
     return (2, steps // 4) if steps >= 18 else (1, max(3, steps // 2))
 
 
@@ -75,6 +83,8 @@ class Sampler:
     stochastic: bool = False
     order: int | None = None  # the error of the probability flow falls as steps^-order, see below; None: stochastic
     affine: bool = True  # a step is affine in the network's output, so that fusing regions is averaging their steps
+    needs_unguided: bool = False  # a step takes the output without the prompts too, which is asked at any guidance
+    guidance_divisor: float = 1.0  # what the form's guidance is divided by before it weighs the prompts
     least_steps: int = 1  # fewer explode or stay blank, measured on an exactly solvable Gaussian
     spacing: str = "linspace"  # timestep_spacing of the Uniform schedule
 
@@ -134,6 +144,10 @@ _add("DPM2 a", "KDPM2AncestralDiscreteScheduler", "DPM2 with fresh noise at each
      _SIGMAS, automatic="Karras", calls="two", stochastic=True, least_steps=_EXPLODES)
 _add("DDIM", "DDIMScheduler", "the classic deterministic sampler (Song et al. 2020)",
      ("Uniform", "SGM Uniform"), settings=_VP, spacing="leading", order=1)
+_add("DDIM CFG++", "ddim_cfgpp.DDIMCFGPPScheduler",
+     "DDIM that guides the picture, not the noise (Chung et al. 2024), made for guidance up to 12.5",
+     _SIGMAS + _EXPLICIT, settings={"steps_offset": 1}, spacing="leading", order=1, least_steps=_BLANK,
+     needs_unguided=True, guidance_divisor=CFGPP_DIVISOR)
 _add("DDPM", "DDPMScheduler", "the original random walk (Ho et al. 2020), wants many steps",
      ("Uniform", "SGM Uniform"), settings={"clip_sample": False, "steps_offset": 1}, stochastic=True,
      spacing="leading")
@@ -141,6 +155,8 @@ _add("PLMS", "PNDMScheduler", "pseudo linear multistep (Liu et al. 2022), one ex
      ("Uniform", "SGM Uniform"),
      settings={"skip_prk_steps": True, "set_alpha_to_one": False, "steps_offset": 1},
      calls="plms", spacing="leading", order=2)
+_add("DPM fast", "dpm_fast.DPMFastScheduler", "singlestep DPM-Solver, one call a step: third order in groups of three",
+     ("Exponential",), automatic="Exponential", order=3, least_steps=_EXPLODES)
 _add("UniPC", "UniPCMultistepScheduler", "predictor and corrector, good below 15 steps", _SIGMAS, order=3)
 _add("DEIS", "DEISMultistepScheduler", "exponential integrator (Zhang & Chen 2022), good below 15 steps",
      _SIGMAS, order=2)
@@ -202,8 +218,9 @@ def rows() -> list[dict[str, Any]]:
             for s in SAMPLERS.values()]
 
 
-# Fewer leave samples of a Gaussian of std 0.50 with 0.55 and more: 0.61 for Langevin at 20, 0.70 for PC VE at 10.
-_NOISY_BELOW = {"Langevin": 40, "PC VE": 20, "Restart": 8}
+# Fewer leave samples of a Gaussian of std 0.50 with 0.55 and more: 0.61 for Langevin at 20, 0.70 for PC VE at 10, 0.73
+# for DPM fast at 5.
+_NOISY_BELOW = {"Langevin": 40, "PC VE": 20, "Restart": 8, "DPM fast": 7}
 # Std of samples on a Gaussian of std 0.50 at 20 steps: 2M and UniPC 0.58, 3M SDE 0.73, 2M SDE Heun 0.81.
 _BETA_BLURS = ("DPM++ 2M", "UniPC", "DPM++ 3M SDE", "DPM++ 2M SDE Heun")
 

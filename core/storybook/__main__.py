@@ -34,12 +34,12 @@ def parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="the model card's table; exit status 1 if below the card")
     evaluate.add_argument("--weights", type=Path, default=WEIGHTS)
     evaluate.add_argument("--device", default="auto")
-    evaluate.add_argument("--count", type=int, default=120, help="single-thing prompts; two thirds as many with a side")
-    evaluate.add_argument("--layouts", type=int, default=50, help="of three boxes, each painted in four ways")
+    evaluate.add_argument("--count", type=int, default=300, help="single-thing prompts")
+    evaluate.add_argument("--layouts", type=int, default=100, help="of three boxes, each painted in four ways")
     evaluate.add_argument("--guidance", type=float, default=5.0)
-    evaluate.add_argument("--full", action="store_true", help="300 prompts and 100 layouts")
+    evaluate.add_argument("--quick", action="store_true", help="120 prompts and 50 layouts")
     evaluate.add_argument("--record", action="store_true", help="write the figures beside the card")
-    evaluate.add_argument("--confusion", action="store_true", help="also what the judge takes for what on renders")
+    evaluate.add_argument("--confusion", action="store_true", help="also what was taken for what")
     card = commands.add_parser("card", help="write the model card and its sample sheet from the recorded figures")
     card.add_argument("--weights", type=Path, default=WEIGHTS)
     card.add_argument("--device", default="auto")
@@ -93,7 +93,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from core.storybook.evaluate import Plan, evaluate
     from core.storybook.networks import pick_device
 
-    plan = Plan.full(options.guidance) if options.full else Plan(options.count, options.layouts, options.guidance)
+    plan = Plan.quick(options.guidance) if options.quick else Plan(options.count, options.layouts, options.guidance)
     return evaluate(options.weights, pick_device(options.device), plan, options.record, options.confusion)
 
 

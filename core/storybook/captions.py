@@ -39,7 +39,7 @@ def _thing(thing: Thing, rng: random.Random) -> str:
         parts.append(_say(rng, thing.colour, v.COLOURS, 0.25))
     if thing.size > 0.62 and rng.random() < 0.6:
         parts.insert(0, _say(rng, "big", v.SIZES))
-    elif thing.size < 0.3 and rng.random() < 0.7:
+    elif thing.size < 0.3 and rng.random() < 0.4:  # seldom: a region does not say how small it is
         parts.insert(0, _say(rng, "small", v.SIZES))
     parts.append(_say(rng, thing.name, v.THINGS, 0.25))
     return v.article(" ".join(parts))
@@ -65,6 +65,19 @@ def _backdrop(scene: Scene, rng: random.Random) -> str:
     return v.article(_say(rng, scene.scene, v.SCENES, 0.7)) if scene.scene != "mountains" else "mountains"
 
 
+def _empty(scene: Scene, hour: str, style: str, rng: random.Random) -> str:
+    """A scene with nothing in it is called by its own name, as a canvas of regions is."""
+    if scene.scene == "plain background":
+        name = "plain background"
+        if scene.backdrop_colour:
+            colour = _say(rng, scene.backdrop_colour, v.COLOURS, 0.2)
+            name = rng.choice((f"plain {colour} background", f"{colour} background"))
+    else:
+        name = _say(rng, scene.scene, v.SCENES, 0.3)
+    text = name if name.endswith("mountains") else v.article(name)
+    return ", ".join(filter(None, (f"{text} {hour}".strip(), style)))
+
+
 def caption_of(scene: Scene, rng: random.Random) -> str:
     """A caption of the scene: 10 % empty, a quarter very short, the rest in varied order with parts dropped."""
     draw = rng.random()
@@ -82,6 +95,8 @@ def caption_of(scene: Scene, rng: random.Random) -> str:
         hour = rng.choice(v.TIMES[scene.time])
     else:
         hour = ""
+    if not things:
+        return _empty(scene, hour, style, rng)
     if len(things) == 1 and draw < 0.36:  # what a region's prompt looks like
         short = _thing(things[0], rng)
         return f"{short}, {style}" if style and rng.random() < 0.8 else short

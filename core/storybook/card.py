@@ -29,6 +29,7 @@ MEANING = {
     "right thing": "the judge's main thing is the one asked for",
     "right colour": "painting the thing in it would explain its pixels better than any other of the twelve",
     "right side": "the middle of all things lies in the half asked for (left, right, top, bottom); a coin gets 50 %",
+    "right thing in a style": "the same, asked for in one of the styles other than flat",
     "right thing in its box": "three painted boxes, MultiDiffusion, 20 % bootstrapping; counted per box",
     "with 40 % bootstrapping": "the same boxes and seeds",
     "without bootstrapping": "the same boxes and seeds",
@@ -124,6 +125,9 @@ def quality(held: dict[str, Any]) -> str:
     ]
     if held["judge confuses"]:
         lines.append("- What it got wrong there most often: " + "; ".join(held["judge confuses"][:8]) + ".")
+    lines += ["", "### What goes wrong", "", "Worst first, of the single things above (`evaluate --confusion` prints "
+              "all of it).", ""]
+    lines += [f"- By {kind}: " + ("; ".join(rows[:6]) or "nothing") + "." for kind, rows in held["confused"].items()]
     return "\n".join(lines)
 
 

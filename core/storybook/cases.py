@@ -11,7 +11,7 @@ from core.request import Region, Request
 from core.storybook.captions import SCENE_PHRASES
 from core.storybook.scenes import Scene, Thing
 from core.storybook.things import DRAWINGS
-from core.storybook.vocabulary import article, held_out_pairs
+from core.storybook.vocabulary import STYLES, article, held_out_pairs
 
 STEPS = 20
 SIDES = ("left", "right", "top", "bottom")
@@ -28,7 +28,8 @@ class Case(NamedTuple):
     prompt: str
     thing: str
     colour: str
-    side: str  # "" or one of SIDES
+    side: str = ""  # or one of SIDES
+    style: str = ""  # or one of STYLES
 
 
 def single_cases(count: int, sides: bool) -> list[Case]:
@@ -43,6 +44,15 @@ def single_cases(count: int, sides: bool) -> list[Case]:
         where = f" {PHRASES[side]}" if side else ""
         cases.append(Case(f"{what}{where} {scene}" if rng.random() < 0.6 else f"{what}{where}", thing, colour, side))
     return cases
+
+
+def styled_cases(count: int) -> list[Case]:
+    """Prompts for one held-out (thing, colour) each, in each style in turn."""
+    rng, looks = random.Random(7), [style for style in STYLES if style != "flat"]
+    pairs = held_out_pairs()
+    rng.shuffle(pairs)
+    return [Case(f"{article(f'{colour} {thing}')}, {looks[i % len(looks)]}", thing, colour, style=looks[i % len(looks)])
+            for i, (thing, colour) in enumerate(itertools.islice(itertools.cycle(pairs), count))]
 
 
 class Trio(NamedTuple):

@@ -12,6 +12,8 @@ from core.storybook.backdrops import TINT
 from core.storybook.draw import PALETTE
 from core.storybook.things import DRAWINGS, draw_thing
 
+BACKDROP = (0.0, 0.2, 0.4, 0.6, 0.8)  # shares of backdrop among a thing's pixels that are tried
+NOTHING = np.zeros((0, 3), np.uint8)
 FLOOR = 0.02  # of a thing's pixels are no colour of its own: edges, shadows, what stands before it
 
 
@@ -47,7 +49,7 @@ def colour_votes(pixels: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _expected(thing: str) -> np.ndarray:
-    """(colours, colours) -> log share of votes that each colour gets when the thing is painted in the row's colour.
+    """(colours, colours) -> share of votes that each colour gets when the thing is painted in the row's colour.
 
     From the thing's own drawings by day and in the evening: a red flower has a green stem, a blue boat a white sail.
     """
@@ -61,12 +63,22 @@ def _expected(thing: str) -> np.ndarray:
             tint, share = TINT[hour]
             pixels = tile[tile[..., 3] > 127][:, :3] * (1 - 0.3 * share) + np.array(tint) * 0.3 * share
             votes += colour_votes(pixels.astype(np.uint8))
-        rows.append(np.log((1 - FLOOR) * votes / votes.sum() + FLOOR / len(PALETTE)))
+        rows.append(votes / votes.sum())
     return np.stack(rows)
 
 
-def name_colour(pixels: np.ndarray, thing: str) -> str:
-    """The colour of PALETTE in which painting the thing would best explain its pixels (N, 3) uint8; "" without any."""
+def name_colour(pixels: np.ndarray, thing: str, around: np.ndarray = NOTHING) -> str:
+    """The colour of PALETTE in which painting the thing would best explain its pixels (N, 3) uint8; "" without any.
+
+    around: pixels (M, 3) beside the thing. A share of its own pixels, as large as explains them best, is taken for
+    backdrop that shows beside and through it: leaves and lamp posts fill little of their cells.
+    """
     if not len(pixels):
         return ""
-    return list(PALETTE)[int((_expected(thing) @ colour_votes(pixels)).argmax())]
+    votes, backdrop = colour_votes(pixels), colour_votes(around)
+    behind = backdrop / backdrop.sum() if backdrop.sum() else np.full(len(PALETTE), 1 / len(PALETTE))
+    likely = []
+    for share in BACKDROP if backdrop.sum() else (0.0,):
+        mixed = (1 - share) * _expected(thing) + share * behind
+        likely.append(np.log((1 - FLOOR) * mixed + FLOOR / len(PALETTE)) @ votes)
+    return list(PALETTE)[int(np.max(likely, axis=0).argmax())]

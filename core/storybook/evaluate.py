@@ -19,7 +19,8 @@ from core.request import Region, Request
 from core.scorer import Scorer, scorer_folder
 from core.storybook import judge as j
 from core.storybook import networks as n
-from core.storybook.cases import BOOTSTRAP, MORE_BOOTSTRAP, STEPS, Trio, single_cases, trios
+from core.storybook.cases import BOOTSTRAP, MORE_BOOTSTRAP, STEPS, Trio, single_cases, styled_cases, trios
+from core.storybook.confusion import Verdict, tables
 from core.storybook.data import CANVASES, HELD_OUT_SEED, render_many
 from core.storybook.export import processor
 from core.storybook.scenes import paint
@@ -34,15 +35,15 @@ BASELINES = ("without bootstrapping", "in one prompt")  # for comparison: less t
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is asked. The defaults take about five minutes on two cores, `full` three times as long."""
+    """How much is asked. The defaults take about a quarter of an hour on two cores, `quick` a third of that."""
 
-    count: int = 120  # single-thing prompts; two thirds as many with a side
-    layouts: int = 50  # of three boxes, each painted in four ways
+    count: int = 300  # single-thing prompts; two thirds as many with a side, a third in a style
+    layouts: int = 100  # of three boxes, each painted in four ways
     guidance: float = 5.0
 
     @classmethod
-    def full(cls, guidance: float = 5.0) -> Plan:
-        return cls(300, 100, guidance)
+    def quick(cls, guidance: float = 5.0) -> Plan:
+        return cls(120, 50, guidance)
 
     @property
     def command(self) -> str:
@@ -76,6 +77,7 @@ class Rate(NamedTuple):
 
 
 Figures = dict[str, Rate | float]  # floats are decibels
+Confusions = dict[str, list[str]]  # by thing, colour, place, style: a line for each that was ever wrong
 
 
 def on_side(side: str, x: float, y: float) -> bool:
@@ -89,26 +91,27 @@ def middle_of_things(cells: torch.Tensor) -> tuple[float, float]:
     return float((mass.sum(0) * axis).sum() / mass.sum()), float((mass.sum(1) * axis).sum() / mass.sum())
 
 
-def singles(studio: Studio, judge: j.Judge, plan: Plan) -> Figures:
-    """One thing a prompt: is it there, in its colour, on its side?"""
-    cases = single_cases(plan.count, False) + single_cases(max(4, plan.count * 2 // 3), True)
+def singles(studio: Studio, judge: j.Judge, plan: Plan) -> list[Verdict]:
+    """One thing a prompt, bare or in a scene, on a side, in a style: what the judge saw of each."""
+    cases = (single_cases(plan.count, False) + single_cases(max(4, plan.count * 2 // 3), True)
+             + styled_cases(max(5, plan.count // 3)))
     requests = [Request(prompt=case.prompt, model=studio.model, steps=STEPS, guidance=plan.guidance, seed=10_000 + i)
                 for i, case in enumerate(cases)]
-    things, colours, sides = [], [], []
+    verdicts = []
     for case, picture in zip(cases, studio.paint(requests), strict=True):
-        found, cells = _judged(judge, picture)
-        things.append(found.thing == case.thing)
-        colours.append(found.colour == case.colour)
-        if case.side:
-            sides.append(on_side(case.side, *middle_of_things(cells)))
-    return {"right thing": Rate.of_all(things), "right colour": Rate.of_all(colours),
-            "right side": Rate.of_all(sides)}
+        found, cells = j.look(judge, torch.from_numpy(picture))
+        placed = on_side(case.side, *middle_of_things(cells)) if case.side else None
+        verdicts.append(Verdict(case, found.thing, found.colour, placed))
+    return verdicts
 
 
-def _judged(judge: j.Judge, picture: np.ndarray) -> tuple[j.Finding, torch.Tensor]:
-    seen = torch.from_numpy(picture)
-    cells = j.cells_of(judge, seen[None])[0]
-    return j.find(seen, cells), cells
+def rates(verdicts: list[Verdict]) -> Figures:
+    """Is it there at all, in its colour, on its side? What was asked for in a style is counted apart."""
+    plain = [v for v in verdicts if not v.case.style]
+    return {"right thing": Rate.of_all([v.thing == v.case.thing for v in plain]),
+            "right colour": Rate.of_all([v.colour == v.case.colour for v in plain]),
+            "right side": Rate.of_all([bool(v.placed) for v in plain if v.case.side]),
+            "right thing in a style": Rate.of_all([v.thing == v.case.thing for v in verdicts if v.case.style])}
 
 
 def ways(trio: Trio, studio: Studio, guidance: float, seed: int) -> dict[str, Request]:
@@ -166,17 +169,18 @@ def retrieval(scorer: Scorer, count: int) -> Figures:
     return {f"scorer: {name}": Rate.of_all(held) for name, held in verdicts.items()}
 
 
-def measure(weights: Path, device: torch.device, plan: Plan) -> Figures:
-    """The table of the model card."""
+def measure(weights: Path, device: torch.device, plan: Plan) -> tuple[Figures, Confusions]:
+    """The table of the model card, and what was taken for what."""
     judge, studio = j.load_judge(weights / "judge"), Studio(weights, device)
-    figures = {**singles(studio, judge, plan), **boxes(studio, judge, plan)}
+    verdicts = singles(studio, judge, plan)
+    figures = {**rates(verdicts), **boxes(studio, judge, plan)}
     vae: n.Network = AutoencoderKL.from_pretrained(weights / "vae", torch_dtype=torch.float32).to(device).eval()
     scenes = torch.from_numpy(render_many(CANVASES[256], HELD_OUT_SEED, 100).pictures)
     figures["autoencoder PSNR"] = reconstruct(vae, scenes, device)[1]
     folder = scorer_folder(weights)
     if folder:
         figures |= retrieval(Scorer.load(folder), 200)
-    return figures
+    return figures, tables(verdicts)
 
 
 def worse_than(recorded: dict[str, float], counts: dict[str, int], figures: Figures) -> list[str]:
@@ -196,17 +200,18 @@ def worse_than(recorded: dict[str, float], counts: dict[str, int], figures: Figu
     return lines
 
 
-def record(path: Path, figures: Figures, ceiling: j.Ceiling, drawn: Rate, plan: Plan, device: torch.device,
-           minutes: float) -> None:
+def record(path: Path, figures: Figures, wrong: Confusions, ceiling: j.Ceiling, drawn: Rate, plan: Plan,
+           device: torch.device, minutes: float) -> None:
     """Writes what the card is made of."""
-    rates = {name: value for name, value in figures.items() if isinstance(value, Rate)}
+    shares = {name: value for name, value in figures.items() if isinstance(value, Rate)}
     held = {
         "figures": {name: round(value.value if isinstance(value, Rate) else value, 4)
                     for name, value in figures.items()},
-        "intervals": {name: [round(edge, 4) for edge in rate.interval()] for name, rate in rates.items()},
-        "counts": {name: rate.of for name, rate in rates.items()},
+        "intervals": {name: [round(edge, 4) for edge in rate.interval()] for name, rate in shares.items()},
+        "counts": {name: rate.of for name, rate in shares.items()},
         "judge on renders": {"thing": ceiling.thing, "colour": ceiling.colour, "in boxes": round(drawn.value, 4)},
-        "judge confuses": ceiling.rows(),
+        "judge confuses": ceiling.confused,
+        "confused": wrong,
         "sampler": Request().sampler,
         "steps": STEPS,
         "guidance": plan.guidance,
@@ -218,9 +223,12 @@ def record(path: Path, figures: Figures, ceiling: j.Ceiling, drawn: Rate, plan: 
 
 
 def evaluate(weights: Path, device: torch.device, plan: Plan, keep: bool = False, confusion: bool = False) -> int:
-    """Prints the table; with `keep` writes it to figures.json -> 0, or 1 if below the recorded figures."""
+    """Prints the table; with `keep` writes it to figures.json -> 0, or 1 if below the recorded figures.
+
+    confusion: prints as well what was taken for what, in samples and by the judge on renders.
+    """
     start = time.monotonic()
-    figures = measure(weights, device, plan)
+    figures, wrong = measure(weights, device, plan)
     judge = j.load_judge(weights / "judge")
     ceiling, drawn = j.on_renders(judge), boxes_drawn(judge, 50)
     for name, value in figures.items():
@@ -228,10 +236,11 @@ def evaluate(weights: Path, device: torch.device, plan: Plan, keep: bool = False
     print(f"the judge on unseen renders: thing {100 * ceiling.thing:.1f} %, colour {100 * ceiling.colour:.1f} %, "
           f"in boxes {100 * drawn.value:.1f} %")
     if confusion:
-        print("\n".join(f"  {row}" for row in ceiling.rows()) or "  it confuses nothing")
+        for name, rows in {**wrong, "the judge, on renders": ceiling.confused}.items():
+            print(f"{name}:", *(f"\n  {row}" for row in rows or ["nothing was wrong"]), sep="")
     path = weights / "figures.json"
     if keep:
-        record(path, figures, ceiling, drawn, plan, device, (time.monotonic() - start) / 60)
+        record(path, figures, wrong, ceiling, drawn, plan, device, (time.monotonic() - start) / 60)
         return 0
     held = json.loads(path.read_text()) if path.exists() else {"figures": {}, "counts": {}}
     worse = worse_than(held["figures"], held["counts"], figures)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,12 +16,16 @@ from torch import Tensor, nn
 from core.masks import Box
 from core.storybook import networks as n
 from core.storybook.colours import name_colour
+from core.storybook.confusion import confusions
 from core.storybook.data import HELD_OUT_SEED
 from core.storybook.scenes import Scene, paint, sample_scene
 from core.storybook.vocabulary import COLOURS, THINGS, held_out
 
 SIDE = 128  # pixels; pictures are reduced to it
 CELLS = 16  # the answer's side
+RING = 2  # cells about a thing in which its backdrop is looked at,
+SURELY = 0.9  # where the judge is so sure that nothing stands
+SMALL = 0.5  # longer side, the picture's being 1, of what is looked at from near
 NEAR = 1.15  # side of the square that is looked at, the box's longer side being 1
 WIDTHS = (32, 64, 104, 144)  # channels at 32x32, 16x16, 8x8 and 4x4 cells
 DEPTHS = (1, 1, 2, 1)  # blocks there; an EPYC core trains on 190 pictures a second
@@ -123,10 +126,29 @@ def find(picture: Tensor, cells: Tensor, window: Box = (0, 0, 1, 1)) -> Finding:
     x, y = float((weight.sum(0) * middle).sum() / weight.sum()), float((weight.sum(1) * middle).sum() / weight.sum())
     # the colour is that of the whole thing's cells, whichever class they were given
     solid = (1 - cells[0]) * inside > 0.5
-    scale = picture.shape[0] // CELLS
-    mask = solid.repeat_interleave(scale, 0).repeat_interleave(scale, 1).numpy()
+    near = F.max_pool2d(solid[None].float(), 2 * RING + 1, 1, RING)[0] > 0
+    pixels, around = (_pixels(picture, where) for where in (solid, near & (cells[0] > SURELY)))
     thing = list(THINGS)[best]
-    return Finding(thing, x, y, name_colour(picture.numpy()[mask], thing), float(solid.float().mean()))
+    return Finding(thing, x, y, name_colour(pixels, thing, around), float(solid.float().mean()))
+
+
+def _pixels(picture: Tensor, cells: Tensor) -> np.ndarray:
+    """Those (N, 3) of a picture (H, W, 3) that lie in some of its cells (CELLS, CELLS)."""
+    scale = picture.shape[0] // CELLS
+    return picture.numpy()[cells.repeat_interleave(scale, 0).repeat_interleave(scale, 1).numpy()]
+
+
+def look(judge: Judge, picture: Tensor) -> tuple[Finding, Tensor]:
+    """The main thing of a picture (H, W, 3) uint8, and the picture's cells. What is small is named from near."""
+    cells = cells_of(judge, picture[None])[0]
+    found = find(picture, cells)
+    rows, columns = ((1 - cells[0] > 0.5).any(axis).nonzero().flatten() for axis in (1, 0))
+    if len(rows):
+        (y0, y1), (x0, x1) = ((float(side[0]) / CELLS, float(side[-1] + 1) / CELLS) for side in (rows, columns))
+        if max(y1 - y0, x1 - x0) < SMALL:
+            near = find_in(judge, picture, (x0, y0, x1, y1))
+            found = found._replace(thing=near.thing, colour=near.colour)
+    return found, cells
 
 
 def find_in(judge: Judge, picture: Tensor, box: Box) -> Finding:
@@ -162,15 +184,7 @@ class Ceiling(NamedTuple):
 
     thing: float
     colour: float
-    confused: dict[tuple[str, str], int]  # (painted, named) -> how often, where they differ
-    painted: dict[str, int]  # how often each thing was painted
-
-    def rows(self) -> list[str]:
-        """A line for each thing it got wrong, those it gets wrong most often first."""
-        wrong = {thing: sum(k for (one, _), k in self.confused.items() if one == thing) for thing in self.painted}
-        order = sorted((t for t in wrong if wrong[t]), key=lambda t: wrong[t] / self.painted[t], reverse=True)
-        named = {t: ", ".join(f"{other} {k}" for (one, other), k in self.confused.items() if one == t) for t in order}
-        return [f"{t}: {wrong[t]} of {self.painted[t]} taken for {named[t]}" for t in order]
+    confused: list[str]  # what it took for what, worst first
 
 
 def unseen_scene(seed: int) -> Scene | None:
@@ -191,14 +205,11 @@ def unseen_scenes(count: int, first: int = 0) -> list[Scene]:
 def on_renders(judge: Judge, count: int = 300) -> Ceiling:
     """Judges `count` renders of pairs of thing and colour that no training saw, as the samples' prompts are."""
     right = coloured = 0
-    confused: Counter[tuple[str, str]] = Counter()
-    painted: Counter[str] = Counter()
+    named: list[tuple[str, str]] = []
     for scene in unseen_scenes(count):
         picture = torch.from_numpy(np.array(paint(scene, 256)[0]))
-        found, thing = find(picture, cells_of(judge, picture[None])[0]), scene.things[0]
+        found, thing = look(judge, picture)[0], scene.things[0]
         right += found.thing == thing.name
         coloured += found.colour == thing.colour
-        painted[thing.name] += 1
-        if found.thing != thing.name:
-            confused[thing.name, found.thing] += 1
-    return Ceiling(right / count, coloured / count, dict(confused), dict(painted))
+        named.append((thing.name, found.thing))
+    return Ceiling(right / count, coloured / count, confusions(named))

@@ -9,6 +9,8 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from core.models.device import pick_precision
+
 Network = Any  # diffusers and transformers leave too much untyped for a checker to follow
 
 TEXT_WIDTH = 192
@@ -100,8 +102,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bf16 where it pays. Without the cache of cast weights, which threads would share."""
-    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+    """bf16 where the processor computes in it. Without the cache of cast weights, which threads would share."""
+    return torch.autocast(device.type, torch.bfloat16, pick_precision("auto", device) == "bf16", cache_enabled=False)
 
 
 def workers(device: torch.device) -> int:

@@ -54,6 +54,9 @@ class Rendered(NamedTuple):
 
 
 COLUMNS = {"left": (0.2, 0.32), "centre": (0.45, 0.55), "right": (0.68, 0.8)}
+# How often a scene has 0, 1, 2 or 3 things, by the most it may have. The empty ones teach what "a beach" alone means:
+# that is what the rest of a picture with regions is asked for.
+COUNTS = {1: (0, 1, 0, 0), 2: (0.1, 0.6, 0.3, 0), 3: (0.12, 0.49, 0.21, 0.18)}
 ROWS = {"top": (0.2, 0.34), "": (0.44, 0.56), "bottom": (0.66, 0.8)}
 
 
@@ -77,7 +80,7 @@ def sample_scene(seed: int, zoom: float = 1.0, most: int = 3) -> Scene:
     time = "day" if plain or rng.random() < 0.66 else rng.choice(("evening", "night"))
     draw = rng.random()
     style = "flat" if draw < 0.68 else rng.choice([s for s in v.STYLES if s != "flat"])
-    count = rng.choices((1, 2, 3), ((1, 0, 0), (0.66, 0.34, 0), (0.56, 0.24, 0.2))[most - 1])[0]
+    count = rng.choices((0, 1, 2, 3), COUNTS[most])[0]
     columns = rng.sample(list(COLUMNS), 3)
     names = rng.sample(list(v.THINGS), count)
     things: list[Thing] = []
@@ -95,9 +98,12 @@ def _place(
     name: str, colour: str, named: bool, rng: random.Random, zoom: float, count: int, column: str, scene: str
 ) -> Thing:
     """One thing, somewhere it belongs."""
-    draw = rng.random()
+    draw, anywhere = rng.random(), False
     if count == 1:
-        low, high = (0.26, 0.36) if draw < 0.14 else (0.64, 0.84) if draw < 0.36 else (0.42, 0.6)
+        # what a region's prompt stands for: a small thing, anywhere, and before the plain colour of bootstrapping
+        small = 0.5 if scene == "plain background" else 0.3
+        low, high = (0.24, 0.4) if draw < small else (0.64, 0.84) if draw > 0.85 else (0.42, 0.6)
+        anywhere = draw < small
         if rng.random() < 0.55:
             column = "centre"
     else:
@@ -106,7 +112,7 @@ def _place(
     aspect = DRAWINGS[name].aspect
     w, h = size * min(1, aspect), size * min(1, 1 / aspect)
     place = DRAWINGS[name].place
-    x = rng.uniform(*COLUMNS[column])
+    x = rng.uniform(0.14, 0.86) if anywhere else rng.uniform(*COLUMNS[column])
     if scene == "plain background" or rng.random() < 0.2:
         y = rng.uniform(*ROWS[rng.choices(list(ROWS), (0.25, 0.5, 0.25))[0]])
     elif place == "ground":

@@ -22,9 +22,7 @@ SHOTS = [("desktop-light", 1440, 900, "light"), ("desktop-dark", 1440, 900, "dar
 
 def shoot(browser: Any, server: Served, folder: Path, name: str, width: int, height: int, theme: str) -> None:
     """One picture of a run in its middle, one of its end."""
-    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
-    page.set_default_timeout(300_000)
-    page.goto(f"{server.address}?__theme={theme}")
+    page = _opened(browser, server, width, height, theme)
     page.wait_for_function("document.querySelector('[data-part=stage]')?.dataset.ready === 'yes'")
     page.get_by_role("textbox", name="Prompt", exact=True).fill(PROMPT)
     page.get_by_role("button", name="More").click()
@@ -43,9 +41,7 @@ def shoot(browser: Any, server: Served, folder: Path, name: str, width: int, hei
 
 def shoot_regions(browser: Any, server: Served, folder: Path, name: str, width: int, height: int, theme: str) -> None:
     """The Regions tab after a run of the living room."""
-    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
-    page.set_default_timeout(300_000)
-    page.goto(f"{server.address}?__theme={theme}")
+    page = _opened(browser, server, width, height, theme)
     page.get_by_role("tab", name="Regions").click()
     page.get_by_label("Start from a layout").select_option("Living room")
     page.get_by_role("textbox", name="Prompt of sofa").wait_for()
@@ -61,9 +57,7 @@ def shoot_regions(browser: Any, server: Served, folder: Path, name: str, width: 
 
 def shoot_live(browser: Any, server: Served, folder: Path, name: str, width: int, height: int, theme: str) -> None:
     """The Live preview tab at a step of a run, and a branch of it beside its parent."""
-    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
-    page.set_default_timeout(300_000)
-    page.goto(f"{server.address}?__theme={theme}")
+    page = _opened(browser, server, width, height, theme)
     page.wait_for_function("document.querySelector('[data-part=stage]')?.dataset.ready === 'yes'")
     page.get_by_role("textbox", name="Prompt", exact=True).fill("a red boat on the sea")
     page.get_by_role("button", name="More").click()
@@ -91,9 +85,7 @@ def shoot_live(browser: Any, server: Served, folder: Path, name: str, width: int
 
 def shoot_compare(browser: Any, server: Served, folder: Path, name: str, width: int, height: int, theme: str) -> None:
     """The Compare tab with four samplers at equal work, from its first cell to its figures."""
-    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
-    page.set_default_timeout(600_000)
-    page.goto(f"{server.address}?__theme={theme}")
+    page = _opened(browser, server, width, height, theme)
     page.get_by_role("tab", name="Compare").click()
     page.wait_for_function("document.querySelector('[data-part=board]')?.dataset.ready === 'yes'")
     page.get_by_role("textbox", name="Prompt", exact=True).fill("a red boat on the sea")
@@ -106,6 +98,13 @@ def shoot_compare(browser: Any, server: Served, folder: Path, name: str, width: 
     page.wait_for_timeout(1500)
     page.screenshot(path=folder / f"compare-{name}.png", full_page=True)
     page.close()
+
+
+def _opened(browser: Any, server: Served, width: int, height: int, theme: str) -> Any:
+    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
+    page.set_default_timeout(600_000)
+    page.goto(f"{server.address}?__theme={theme}")
+    return page
 
 
 def _still(page: Any) -> None:

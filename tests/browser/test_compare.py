@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from core.samplers import SAMPLERS
-from tests.serving import THIRD_PARTY, Served
+from tests.browser.waiting import has_attribute, has_count, has_value, is_shown, is_ticked, says
+from tests.fakes import FakeRunner
+from tests.serving import THIRD_PARTY, Served, served
 
 pytestmark = [pytest.mark.browser, *(pytest.mark.filterwarnings(line) for line in THIRD_PARTY)]
 
@@ -112,7 +117,8 @@ def test_stop_keeps_finished_cells_and_resume_completes_only_what_is_missing(vis
     reached(page, "Euler, 30 steps")
     page.get_by_role("button", name="Stop", exact=True).click()
     board(page, "stopped")
-    assert cells(page, "done") == 1 and tile(page, "Euler, 4 steps, finished").is_visible()
+    assert cells(page, "done") == 1
+    is_shown(tile(page, "Euler, 4 steps, finished"))
     identity = page.locator("[data-part=board]").get_attribute("data-comparison")
     contest = fake.studio.contests.get(identity)
     assert contest and contest.missing() == [1, 2, 3]
@@ -135,9 +141,95 @@ def test_a_reload_comes_back_to_the_running_comparison_and_to_what_was_typed(vis
     for name in CELLS:
         tile(page, f"{name}, finished").wait_for()
     board(page, "done")
-    assert page.get_by_role("textbox", name="Prompt", exact=True).input_value() == "a red boat"
-    assert page.get_by_role("checkbox", name="DDIM", exact=True).is_checked()
-    assert not page.get_by_role("checkbox", name="Heun", exact=True).is_checked()
+    has_value(page.get_by_role("textbox", name="Prompt", exact=True), "a red boat")
+    is_ticked(page.get_by_role("checkbox", name="DDIM", exact=True))
+    is_ticked(page.get_by_role("checkbox", name="Heun", exact=True), False)
+
+
+def test_a_comparison_survives_the_studio_and_is_gone_on_with(visit: Any, real: Served) -> None:
+    page = visit(real)
+    ask(page, ["Euler", "DDIM"], "4 60", width="128")
+    compare(page)
+    reached(page, "Euler, 60 steps")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    board(page, "stopped")
+    identity = page.locator("[data-part=board]").get_attribute("data-comparison")
+    contests = real.studio.contests
+    before = contests.get(identity)
+    assert before and cells(page, "done") == 1
+    pictures = [job.results for job in before.jobs if job and job.state == "done"]
+    contests._known.clear()  # a new studio knows what is on disk and nothing else
+    page.reload()
+    open_tab(page)
+    tile(page, "Euler, 4 steps, finished").wait_for()
+    after = contests.get(identity)
+    assert after and after is not before
+    page.get_by_role("button", name="Resume", exact=True).click()
+    board(page, "done")
+    assert [job.results for job in after.jobs if job][:1] == pictures  # not made again
+    assert cells(page, "done") == 4
+
+
+def test_earlier_comparisons_are_opened_from_the_list_after_a_restart(visit: Any, tmp_path: Path) -> None:
+    with served(tmp_path, lambda: FakeRunner(0.1)) as first:
+        page = visit(first)
+        ask(page, ["Euler", "DDIM"], "4 30")
+        compare(page)
+        reached(page, "Euler, 30 steps")
+        page.get_by_role("button", name="Stop", exact=True).click()
+        board(page, "stopped")
+        page.close()
+    with served(tmp_path, lambda: FakeRunner(0.01)) as second:
+        page = visit(second, width=390, height=844)
+        open_tab(page)
+        box, *inside = (part.bounding_box() for part in page.locator(".board-empty, .board-empty > *").all())
+        assert box and all(one and one["x"] + one["width"] <= box["x"] + box["width"] for one in inside)
+        earlier = page.get_by_label("Earlier comparisons").first
+        says(earlier.locator("option").nth(1), "“a red boat” · 2 samplers · 2 steps")
+        earlier.select_option(index=1)
+        board(page, "stopped")
+        assert cells(page, "done") == 1
+        is_shown(tile(page, "Euler, 4 steps, finished"))
+        says(page.locator(".board [data-part=status]"), "Stopped: 1 of 4 cells are kept")
+        page.get_by_role("button", name="Resume", exact=True).click()
+        board(page, "done")
+        assert cells(page, "done") == 4
+        record = next(tmp_path.glob("outputs/*/comparison-*/comparison.json"))
+        record.write_text("{}")
+        second.studio.contests._known.clear()
+        page.reload()
+        open_tab(page)
+        page.get_by_text("This comparison is not in the outputs folder any more").first.wait_for()
+        page.close()
+
+
+def test_paths_are_drawn_and_the_grid_becomes_a_film(visit: Any, real: Served, tmp_path: Path) -> None:
+    page = visit(real)
+    ask(page, ["Euler", "DDIM", "Heun"], "6", width="128")
+    compare(page)
+    board(page, "done")
+    paths = page.get_by_role("img", name=re.compile("^Paths of x0"))
+    paths.wait_for()
+    page.get_by_text(re.compile(r"The plane holds \d+ % of the variance")).wait_for()
+    dots = [page.evaluate("[...document.querySelectorAll('[data-part=paths] .curve-at')].map((dot) => "
+                          "[dot.getAttribute('cx'), dot.getAttribute('cy')].join())")
+            for step in ("3", "6") if page.locator("[data-part=board] input[aria-label=Step]").fill(step) is None]
+    assert len(dots[0]) == 3 and all(a != b for a, b in zip(*dots, strict=True))  # the slider moves every run's dot
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")  # the pair in sight leaves the plots free
+    assert page.evaluate("document.querySelector('.duel').getBoundingClientRect().bottom <= "
+                         "document.querySelector('.curves').getBoundingClientRect().top")
+    page.locator("[data-part=paths] .curve-at").first.hover()  # one pointed at is lit everywhere, clicked it is chosen
+    has_count(page.locator(".tile.lit, .board-table tr.lit"), 2)
+    has_count(page.locator("[data-part=curves] .curve-line.lit"), 1)
+    has_attribute(page.locator(".tile.lit"), "aria-label", "Euler, 6 steps, finished")
+    page.locator("[data-part=paths] .curve-at").first.click()
+    has_value(page.get_by_label("Right picture"), "0")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Make the animated grid").click()
+    download.value.save_as(tmp_path / "grid.webp")
+    with Image.open(tmp_path / "grid.webp") as film:
+        assert film.n_frames == 7  # every step, and the finished pictures
+    is_shown(page.get_by_role("link", name="Download grid.webp"))
 
 
 def test_a_failing_cell_says_why_in_its_place(visit: Any, fake: Served) -> None:
@@ -146,8 +238,8 @@ def test_a_failing_cell_says_why_in_its_place(visit: Any, fake: Served) -> None:
     compare(page)
     board(page, "done")
     assert cells(page, "done") == 1
-    assert "gave no numbers" in page.locator('.tile[data-state="failed"] .tile-words').inner_text()
-    assert "1 of 2 cells done · 1 failed" in page.locator(".board [data-part=status]").inner_text()
+    says(page.locator('.tile[data-state="failed"] .tile-words'), "gave no numbers")
+    says(page.locator(".board [data-part=status]"), "1 of 2 cells done · 1 failed")
 
 
 def test_two_cells_are_laid_over_each_other_with_a_divider_for_the_keyboard(visit: Any, fake: Served) -> None:
@@ -158,12 +250,12 @@ def test_two_cells_are_laid_over_each_other_with_a_divider_for_the_keyboard(visi
     page.locator(".tile").nth(2).click()
     page.locator(".tile").nth(1).click(modifiers=["Shift"])
     left, right = (page.locator(f".duel [data-part={side}]") for side in ("left", "right"))
-    assert left.get_attribute("aria-label") == "Euler, 3 steps, finished"
-    assert right.get_attribute("aria-label") == "DDIM, 2 steps, finished"
+    has_attribute(left, "aria-label", "Euler, 3 steps, finished")
+    has_attribute(right, "aria-label", "DDIM, 2 steps, finished")
     page.get_by_role("slider", name="Divider").press("ArrowRight")
     assert right.evaluate("(canvas) => canvas.style.clipPath") == "inset(0px 0px 0px 51%)"
     page.get_by_role("button", name="Swap").click()
-    assert left.get_attribute("aria-label") == "DDIM, 2 steps, finished"
+    has_attribute(left, "aria-label", "DDIM, 2 steps, finished")
 
 
 def test_the_table_is_sorted_and_grid_and_tables_can_be_taken_away(visit: Any, fake: Served) -> None:
@@ -194,7 +286,7 @@ def test_what_it_will_cost_and_what_is_known_to_go_wrong_is_said_before(visit: A
         page.get_by_role("checkbox", name=name, exact=True).uncheck()
     page.get_by_text("Tick a sampler at least.").wait_for()
     compare(page)
-    assert page.locator("[data-part=board]").get_attribute("data-state") == "empty"
+    has_attribute(page.locator("[data-part=board]"), "data-state", "empty")
 
 
 def test_one_click_begins_a_sensible_comparison_with_figures_on_a_phone(visit: Any, real: Served) -> None:
@@ -205,7 +297,7 @@ def test_one_click_begins_a_sensible_comparison_with_figures_on_a_phone(visit: A
     page.get_by_role("button", name="Stop", exact=True).click()
     board(page, "stopped")
     assert page.get_by_role("textbox", name="Prompt", exact=True).input_value()
-    assert page.locator(".tile").count() == 12
+    has_count(page.locator(".tile"), 12)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 

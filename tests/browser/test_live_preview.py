@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from core.trajectory import Trajectory
+from tests.browser.test_regions import regions_tab
 from tests.browser.test_text_to_image import DIGESTS, generate, scrubber
+from tests.browser.waiting import has_attribute, has_count, has_value, is_shown
 from tests.serving import THIRD_PARTY, Served
 
 pytestmark = [pytest.mark.browser, *(pytest.mark.filterwarnings(line) for line in THIRD_PARTY)]
@@ -31,14 +33,14 @@ WATCH = """() => {
 # Sixty positions of the scrubber, one for each frame of the screen: what both panes showed.
 SIXTY = """async (total) => {
   const slider = document.querySelector('.inspector input[type="range"]');
-  const shown = [];
+  const [shown, began] = [[], performance.now()];
   for (let k = 0; k < 60; k += 1) {
     slider.value = String(1 + k % total);
     slider.dispatchEvent(new Event("input", { bubbles: true }));
     await new Promise(requestAnimationFrame);
     shown.push([...document.querySelectorAll(".pane-mat img")].map((image) => image.alt));
   }
-  return shown;
+  return { shown, seconds: (performance.now() - began) / 1000 };
 }"""
 
 
@@ -57,6 +59,9 @@ def made(page: Any, text: str = "a red boat on the sea", steps: int = STEPS) -> 
     generate(page, text, steps)
     live(page)
     page.get_by_text(text, exact=True).first.wait_for()
+    # a run that is over is shown at full quality: its pictures come once more
+    page.wait_for_function("() => document.querySelector('.inspector').dataset.state === 'done'")
+    page.wait_for_function("() => !document.querySelector('.pane-mat img:is(.ghost, .coarse)')")
     for source in ("x0", "x_t"):
         picture(page, f"{source}, step {steps} of {steps}").wait_for(timeout=120_000)
     page.wait_for_function("() => !document.querySelector('[data-part=\"left-note\"]').textContent")
@@ -89,9 +94,10 @@ def test_a_run_is_followed_and_every_step_scrubbed_without_a_request(visit: Any,
             shown = picture(page, f"{source}, step {step} of {LONG}")
             shown.wait_for()
             seen.append(shown.get_attribute("src"))
-        assert page.get_by_text(f"Step {step} of {LONG} · sigma").is_visible()
-    shown = page.evaluate(SIXTY, LONG)
-    assert shown == [[f"x_t, step {1 + k % LONG} of {LONG}", f"x0, step {1 + k % LONG} of {LONG}"]
+        is_shown(page.get_by_text(f"Step {step} of {LONG} · sigma"))
+    sixty = page.evaluate(SIXTY, LONG)
+    print(f"60 positions of the scrubber: {sixty['seconds']:.2f} s (one for each frame of the screen: 1.0 s at least)")
+    assert sixty["shown"] == [[f"x_t, step {1 + k % LONG} of {LONG}", f"x0, step {1 + k % LONG} of {LONG}"]
                      for k in range(60)]
     assert requests == []
     for seen in addresses.values():
@@ -123,11 +129,10 @@ def test_a_reload_in_mid_run_comes_back_to_the_same_run(visit: Any, real: Served
     picture(page, re.compile("^x0, step")).wait_for()
     run = page.locator(".inspector").get_attribute("data-run")
     page.reload()
-    live(page)
-    picture(page, re.compile("^x0, step")).wait_for()
-    assert page.locator(".inspector").get_attribute("data-run") == run
-    assert page.get_by_text("Running:").is_visible()
-    assert page.get_by_text("a blue boat on the sea").first.is_visible()
+    picture(page, re.compile("^x0, step")).wait_for()  # in the tab that was in sight
+    has_attribute(page.locator(".inspector"), "data-run", run)
+    is_shown(page.get_by_text("Running:"))
+    is_shown(page.locator(".inspector").get_by_text("a blue boat on the sea").first)
     page.get_by_role("button", name="Stop").click()
     page.get_by_text(re.compile(rf"^Stopped after \d+ of {LONGEST}$")).wait_for()
     page.get_by_role("button", name="Resume").click()
@@ -139,11 +144,11 @@ def test_a_branch_stands_beside_its_parent_under_one_slider(visit: Any, real: Se
     scrubber(page).fill("3")
     page.get_by_role("button", name="Branch from here").click()
     prompt = page.get_by_role("textbox", name="Prompt", exact=True)
-    assert prompt.input_value() == "a red boat on the sea"
+    has_value(prompt, "a red boat on the sea")
     page.get_by_role("textbox", name="Guidance", exact=True).fill("99")
     page.get_by_role("button", name="Run the branch").click()
     page.get_by_text("The guidance cannot be 99").wait_for()
-    assert prompt.input_value() == "a red boat on the sea"  # nothing typed is lost
+    has_value(prompt, "a red boat on the sea")  # nothing typed is lost
     page.get_by_role("textbox", name="Guidance", exact=True).fill("6")
     prompt.fill("a blue boat on the sea")
     page.get_by_role("button", name="Run the branch").click()
@@ -161,6 +166,53 @@ def test_a_branch_stands_beside_its_parent_under_one_slider(visit: Any, real: Se
     assert len(set(page.evaluate(DIGESTS, sources[STEPS]))) == 2
     page.get_by_role("button", name="Show the branch alone").click()
     picture(page, f"x_t, step {STEPS} of {STEPS}").wait_for()
+
+
+def test_a_branch_takes_what_is_painted_in_the_regions_tab(visit: Any, real: Served) -> None:
+    page = made(visit(real))
+    page.get_by_role("button", name="Branch from here").click()
+    source = page.get_by_role("combobox", name="Regions", exact=True)
+    assert source.locator("option").nth(1).is_disabled()  # nothing is painted there
+    regions_tab(page)
+    page.get_by_label("Start from a layout").select_option("Living room")
+    page.get_by_role("textbox", name="Prompt of sofa").wait_for()
+    page.wait_for_function("document.querySelector('[aria-label=\"Region canvas\"]').dataset.kept === 'yes'")
+    live(page)
+    page.get_by_role("button", name="Branch from here").click()  # folds the form, and opens it anew
+    page.get_by_role("button", name="Branch from here").click()
+    source.select_option("From the Regions tab: 3 regions")
+    page.get_by_role("button", name="Run the branch").click()
+    picture(page, f"x0 of the branch, step {STEPS} of {STEPS}").wait_for(timeout=120_000)
+    branch = real.studio.jobs.get(page.locator(".inspector").get_attribute("data-run"))
+    assert branch and [region.name for region in branch.request.regions] == ["sofa", "plant", "painting"]
+    look = page.get_by_role("button", name="Regions", exact=True)
+    assert look.is_enabled()
+    scrubber(page).fill(str(STEPS))
+    look.click()
+    picture(page, f"sofa, step {STEPS} of {STEPS}").wait_for()
+
+
+def test_automatic_previews_come_out_of_order_and_end_up_whole(visit: Any, real: Served) -> None:
+    page = visit(real)
+    page.get_by_role("button", name="More").click()
+    page.get_by_label("Preview", exact=True).click()
+    page.get_by_role("option", name=re.compile("^Automatic")).click()
+    live(page)
+    page.evaluate(WATCH)
+    page_back(page)
+    generate(page, "a green tree", LONG)
+    live(page)
+    picture(page, f"x0, step {LONG} of {LONG}").wait_for(timeout=120_000)
+    page.get_by_text(re.compile(rf"^{LONG} steps, ")).wait_for()
+    cost = re.compile(r"previews by the .*: \d+\.\d\d s beside the run, which waited 0\.00 s")
+    page.locator(".inspector").get_by_text(cost).wait_for()
+    for step in (1, LONG // 2, LONG):  # those left out in the run are there now
+        scrubber(page).fill(str(step))
+        picture(page, f"x0, step {step} of {LONG}").wait_for(timeout=120_000)
+    names = [name for name in page.evaluate("seen") if name.endswith(f"of {LONG}")]  # an older run stood there first
+    followed = [int(re.findall(r"\d+", name)[1]) for name in names]
+    grown = followed[:followed.index(LONG) + 1]
+    assert grown == sorted(grown)  # the newest stood in sight, never an older one after it
 
 
 def test_steps_are_kept_looked_into_and_exported(visit: Any, real: Served) -> None:
@@ -199,7 +251,7 @@ def test_kept_runs_open_from_the_list(visit: Any, real: Served) -> None:
     picture(page, "x0, step 4 of 4").wait_for()
     page.get_by_role("button", name=re.compile("a green tree")).click()
     page.keyboard.press("Escape")
-    assert page.get_by_role("listbox").count() == 0
+    has_count(page.get_by_role("listbox"), 0)
 
 
 def page_back(page: Any) -> Any:
@@ -221,4 +273,4 @@ def test_nothing_jumps_and_the_phone_has_every_control(visit: Any, real: Served)
     assert before == while_running == panes.bounding_box()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for name in ("Keep this step", "Branch from here", "Export", "Play"):
-        assert page.get_by_role("button", name=name, exact=True).is_visible()
+        is_shown(page.get_by_role("button", name=name, exact=True))

@@ -15,6 +15,7 @@ from PIL import Image
 from core import metadata
 from core.masks import Mask
 from core.models.catalogue import STORYBOOK
+from tests.browser.waiting import has_attribute, has_value, is_shown, says
 from tests.serving import THIRD_PARTY, Served
 
 pytestmark = [pytest.mark.browser, *(pytest.mark.filterwarnings(line) for line in THIRD_PARTY)]
@@ -116,14 +117,14 @@ def test_two_painted_regions_become_a_picture_and_come_back_from_it(visit: Any, 
     page.reload()  # the layout and the picture are still there
     regions_tab(page)
     assert layout(page) == before
-    assert prompt_of(page, "region 2").input_value() == "a green house plant"
-    assert rest(page).input_value() == "a living room"
-    assert page.get_by_role("spinbutton", name="Steps", exact=True).input_value() == "4"
+    has_value(prompt_of(page, "region 2"), "a green house plant")
+    has_value(rest(page), "a living room")
+    has_value(page.get_by_role("spinbutton", name="Steps", exact=True), "4")
     page.get_by_role("img", name="Picture, finished").wait_for()
     page.get_by_role("tab", name="Text to image").click()
-    assert page.get_by_role("textbox", name="Prompt", exact=True).input_value() == ""
+    has_value(page.get_by_role("textbox", name="Prompt", exact=True), "")
     regions_tab(page)
-    assert prompt_of(page, "region 1").input_value() == "a red sofa"
+    has_value(prompt_of(page, "region 1"), "a red sofa")
 
     page.get_by_role("button", name="Clear everything").click()
     page.get_by_role("textbox", name=re.compile("^Prompt of")).first.wait_for(state="detached")
@@ -133,7 +134,7 @@ def test_two_painted_regions_become_a_picture_and_come_back_from_it(visit: Any, 
     after = layout(page)
     assert [r["runs"] for r in after["regions"]] == [r["runs"] for r in before["regions"]]
     assert [r["prompt"] for r in after["regions"]] == ["a red sofa", "a green house plant"]
-    assert rest(page).input_value() == "a living room"
+    has_value(rest(page), "a living room")
     assert page.get_by_label("Seed", exact=True).first.is_visible() is False  # folded away; the picture's own seed
     tool(page, "Undo")  # what was there before the drop comes back
     page.get_by_role("textbox", name=re.compile("^Prompt of")).first.wait_for(state="detached")
@@ -182,7 +183,7 @@ def test_keys_pick_tools_regions_and_sizes(visit: Any, fake: Served) -> None:
     canvas(page).focus()
     for key, name in (("r", "Box"), ("l", "Lasso"), ("e", "Eraser"), ("f", "Fill"), ("v", "Move"), ("b", "Brush")):
         page.keyboard.press(key)
-        assert page.get_by_role("button", name=name, exact=True).get_attribute("aria-pressed") == "true"
+        has_attribute(page.get_by_role("button", name=name, exact=True), "aria-pressed", "true")
     size = page.get_by_label("Brush size")
     before = int(size.input_value())
     page.keyboard.press("]")
@@ -191,7 +192,7 @@ def test_keys_pick_tools_regions_and_sizes(visit: Any, fake: Served) -> None:
     page.keyboard.press("[")
     assert int(size.input_value()) < before
     page.keyboard.press("1")
-    assert page.get_by_role("button", name="Paint region 1").get_attribute("aria-pressed") == "true"
+    has_attribute(page.get_by_role("button", name="Paint region 1"), "aria-pressed", "true")
     page.keyboard.press("v")
     page.keyboard.press("ArrowRight")
     assert masks(page) != two
@@ -205,8 +206,8 @@ def test_keys_pick_tools_regions_and_sizes(visit: Any, fake: Served) -> None:
     page.keyboard.press("Control+z")
     assert masks(page) == two
     prompt_of(page, "region 1").press_sequentially(" be")  # letters in a field are letters
-    assert prompt_of(page, "region 1").input_value() == "a red sofa be"
-    assert page.get_by_role("button", name="Move", exact=True).get_attribute("aria-pressed") == "true"
+    has_value(prompt_of(page, "region 1"), "a red sofa be")
+    has_attribute(page.get_by_role("button", name="Move", exact=True), "aria-pressed", "true")
 
 
 def test_order_names_hiding_and_settings_reach_the_picture(visit: Any, fake: Served) -> None:
@@ -222,7 +223,7 @@ def test_order_names_hiding_and_settings_reach_the_picture(visit: Any, fake: Ser
     page.get_by_role("button", name="Generate").click()
     alert = page.get_by_role("alert").filter(has_text="cannot have the guidance 99")
     alert.wait_for()
-    assert "<b>sofa</b>" in alert.inner_text()
+    says(alert, "<b>sofa</b>")
     page.get_by_label("Guidance of <b>sofa</b>").fill("7.5")
     page.get_by_label("Feather of <b>sofa</b>").fill("3")
     page.get_by_role("button", name="Duplicate <b>sofa</b>").click()
@@ -240,7 +241,7 @@ def test_presets_fill_the_form_and_sizes_take_the_masks_along(visit: Any, fake: 
     page = regions_tab(visit(fake))
     page.get_by_role("button", name="Living room", exact=True).click()
     prompt_of(page, "sofa").wait_for()
-    assert rest(page).input_value() == "a living room"
+    has_value(rest(page), "a living room")
     page.get_by_label("Start from a layout").select_option("Horizon panorama")
     prompt_of(page, "balloon").wait_for()
     wide = layout(page)
@@ -326,7 +327,7 @@ def test_a_region_is_seen_alone_at_any_step(visit: Any, fake: Served) -> None:
     page.get_by_label("Show", exact=True).select_option("Whole picture")
     page.get_by_role("img", name="sofa alone, step 3").wait_for(state="hidden")
     page.get_by_role("button", name="Masks", exact=True).click()
-    assert page.locator(".mat-masks").is_visible()
+    is_shown(page.locator(".mat-masks"))
 
 
 def test_the_real_engine_paints_a_layout_and_tells_its_exact_cost(visit: Any, real: Served) -> None:

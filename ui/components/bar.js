@@ -1,4 +1,4 @@
-// The model bar: a few short facts. It asks again only while a queue is shown, so that no number on it is stale.
+// The model bar: a few short facts. It asks again only while there is a queue, so that no number is stale.
 
 const AGAIN = 2000; // ms
 
@@ -17,10 +17,12 @@ export function mount({ element, props, trigger, watch }) {
   }
 
   function paint() {
-    const { facts = [], queue = 0 } = props.value || {};
+    const { facts = [], queue = 0, model = "" } = props.value || {};
+    bar.dataset.model = model; // what the list of models marks as the one in use
     const shown = facts.map((text) => fact(text, ""));
-    if (queue) shown.push(fact(`${queue} in queue`, "queue"));
+    document.dispatchEvent(new CustomEvent("latent-loom:queue", { detail: queue })); // for the queue's panel
     bar.replaceChildren(...shown);
+    bar.title = (props.value || {}).title || "";
   }
 
   document.addEventListener("visibilitychange", () => {

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.errors import LoomError
+from core.models import needs
+from core.models.catalogue import ModelInfo
 from ui.components.base import Scripted
 from ui.studio import Studio
 
@@ -29,4 +32,14 @@ def bar_state(studio: Studio, model: str) -> dict[str, Any]:
         facts.append(f"{runner.device} · {runner.precision}")
     elif studio.jobs.warming:
         facts.append(STARTING)
-    return {"facts": facts, "queue": studio.jobs.queue_length(), "model": model}
+    return {"facts": facts, "queue": studio.jobs.queue_length(), "model": model, "title": _memory(studio, info)}
+
+
+def _memory(studio: Studio, info: ModelInfo | None) -> str:
+    """One quiet line: what the model takes of the memory, and what was chosen about that."""
+    runner = studio.jobs.runner
+    try:
+        needed = needs.words(info, runner.precision if runner else "") if info else ""
+    except LoomError:
+        return ""
+    return ". ".join(filter(None, (f"Memory: {needed}" if needed else "", runner.tuned if runner else "")))

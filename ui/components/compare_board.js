@@ -1,27 +1,39 @@
 // The board of a comparison. A state of ui/contest.py comes in, whole each time; pictures are fetched once and kept.
 
 const own = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
-const [{ seconds, tag }, { Tiles }, { Duel }, { Table }, { curves }] = await Promise.all(
-  ["dom.js", "compare_tiles.js", "compare_duel.js", "compare_table.js", "compare_curves.js"].map(own));
+const [{ download, seconds, tag }, { Tiles }, { Duel }, { Table }, { curves }, { Paths }, { Light }] = await Promise.all(
+  ["dom.js", "compare_tiles.js", "compare_duel.js", "compare_table.js", "compare_curves.js", "compare_paths.js",
+    "compare_light.js"].map(own));
 
 const STORE = "latent-loom.comparison"; // this tab's comparison: where a reload comes back to
 const SILENCE = 20000; // ms without news of one that runs, after which the board asks again
 const PHASES = { reference: "Measuring against the reference", figures: "Computing the figures" };
-const NOTHING = { id: "", state: "empty", cells: [], grid: [], rows: [], columns: [], files: [] };
+const NOTHING = { id: "", state: "empty", cells: [], grid: [], rows: [], columns: [], files: [], planes: [],
+  recent: [], film: {} };
 
 export function mount({ element, props, trigger, watch }) {
   const part = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e]));
   let state = NOTHING;
   let at = 0; // where the scrubber stands, counted from 1; 0: at the newest step of every cell
   let silence = 0;
+  let film = false; // this page asked for the animated grid, and gets it as soon as it is there
   const tiles = new Tiles(part.tiles, (k, left) => duel.choose(k, left));
   const duel = new Duel(part, (canvas, k) => tiles.draw(canvas, k));
   const table = new Table(part.table);
+  const paths = new Paths(part.paths, (k) => tiles.showing(k).step, () => paint());
+  const light = new Light(part.board, (k, left) => duel.choose(k, left));
+  for (const [kind, label] of props.films) {
+    const option = tag("option", label);
+    option.value = kind;
+    part["film-kind"].append(option);
+  }
 
   function receive(next) {
     if (!next || !next.state) return;
+    if (next.state === "empty" && !next.error && state.id) return; // asked for before this one came
     if (next.state !== "empty" && next.id === state.id && next.version < state.version) return;
     const fresh = next.id !== state.id;
+    if (fresh) film = false;
     state = { ...NOTHING, ...next };
     clearTimeout(silence);
     if (state.state === "empty") {
@@ -39,6 +51,7 @@ export function mount({ element, props, trigger, watch }) {
     tiles.build(state);
     duel.build(state);
     table.forget();
+    paths.forget();
     for (const [control, word] of [[part.stop, "Stop"], [part.resume, "Resume"]]) ready(control, word);
     if (state.state === "running" && part.board.getBoundingClientRect().top > window.innerHeight * 0.6) {
       const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -53,14 +66,17 @@ export function mount({ element, props, trigger, watch }) {
     part.board.dataset.comparison = state.id;
     if (state.state === "empty" && state.error) part["empty-why"].textContent = state.error;
     part.status.textContent = status();
-    part.error.hidden = !state.error || state.state === "empty";
-    part.error.textContent = state.error || "";
+    const wrong = [state.error, state.film.error].filter(Boolean).join(" ");
+    part.error.hidden = !wrong || state.state === "empty";
+    part.error.textContent = wrong;
     part.stop.hidden = !running;
-    part.resume.hidden = running || !state.missing;
+    part.resume.hidden = !state.resumable;
     if (running) ready(part.resume, "Resume");
     else ready(part.stop, "Stop");
     part.line.textContent = state.line || "";
     part.files.replaceChildren(...state.files.map(([name, address]) => link(name, address)));
+    filming();
+    for (const choice of [part.recent, part["recent-empty"]]) offer(choice, state.recent, state.id);
     const most = Math.max(2, ...cells.map((cell) => cell.total));
     part.step.disabled = !cells.some((cell) => cell.taken);
     part.step.max = String(most);
@@ -72,7 +88,26 @@ export function mount({ element, props, trigger, watch }) {
     tiles.paint(state, at, most);
     duel.paint(state);
     table.paint(state);
-    curves(part.curves, state);
+    curves(part.curves, part.legend, state);
+    paths.paint(state, (at || most) / most);
+    light.paint();
+  }
+
+  // The button of the animated grid, and the film itself once it is there.
+  function filming() {
+    const { total, over, file } = state.film;
+    const busy = over === false;
+    part.filming.hidden = state.state === "running" || !cellsDone();
+    part["film-kind"].disabled = part.film.disabled = busy;
+    part.film.lastElementChild.textContent = busy ? (total ? "Making" : "Reading") : "Animate";
+    if (film && over) {
+      film = false;
+      if (file.length) download(file[1], file[0]);
+    }
+  }
+
+  function cellsDone() {
+    return state.cells.filter((cell) => cell.state === "done").length;
   }
 
   function status() {
@@ -87,14 +122,17 @@ export function mount({ element, props, trigger, watch }) {
       if (PHASES[state.phase]) return `${PHASES[state.phase]}${phase}${bad}${left}`;
       return `${done} of ${cells.length} cells${bad}${left}`;
     }
-    if (state.state === "stopped") return `Stopped: ${done} of ${cells.length} cells are kept${bad}`;
+    const { made, total, over } = state.film;
+    const now = over === false ? ` · animated grid: ${total ? `frame ${made} of ${total}` : "reading the steps"}`
+      : state.again ? " · reading the steps again" : "";
+    if (state.state === "stopped") return `Stopped: ${done} of ${cells.length} cells are kept${bad}${now}`;
     const missing = state.missing ? ` · ${state.missing} missing` : "";
-    return `${done} of ${cells.length} cells done${bad}${failed ? "" : missing}`;
+    return `${done} of ${cells.length} cells done${bad}${failed ? "" : missing}${now}`;
   }
 
+  // Without anything to come back to, the answer is the list of earlier comparisons.
   function attach() {
-    const id = recall();
-    if (id) trigger("attach", { id });
+    trigger("attach", { id: recall() });
   }
 
   part.step.addEventListener("input", () => {
@@ -110,7 +148,22 @@ export function mount({ element, props, trigger, watch }) {
     busy(part.resume, "Resuming");
     trigger("resume", { id: state.id });
   });
+  part.film.addEventListener("click", () => {
+    film = true;
+    trigger("film", { id: state.id, kind: part["film-kind"].value });
+  });
+  for (const choice of [part.recent, part["recent-empty"]]) {
+    choice.addEventListener("change", () => {
+      const id = choice.value;
+      for (const event of id ? ["attach", "opened"] : []) trigger(event, { id });
+    });
+  }
   part.example.addEventListener("click", () => trigger("example", {}));
+  window.addEventListener("latent-loom:comparison", (event) => { // out of the history
+    if (!element.isConnected) return;
+    event.preventDefault();
+    trigger("attach", { id: event.detail.id });
+  });
 
   watch("value", () => receive(props.value));
   receive(props.value);
@@ -119,12 +172,27 @@ export function mount({ element, props, trigger, watch }) {
 }
 
 function link(name, address) {
-  const words = { "grid.png": "Grid", "results.csv": "CSV", "results.json": "JSON" };
+  const words = { "grid.png": "Grid", "results.csv": "CSV", "results.json": "JSON", "sets.csv": "Sets",
+    "grid.webp": "WebP", "grid.gif": "GIF", "grid.mp4": "MP4" };
   const made = tag("a", words[name] || name, "quiet slim");
   made.href = new URL(address, document.baseURI).href;
   made.download = name;
   made.setAttribute("aria-label", `Download ${name}`);
   return made;
+}
+
+// The list of earlier comparisons; the one in sight is none of them.
+function offer(choice, recent, id) {
+  const others = recent.filter(([one]) => one !== id);
+  const key = JSON.stringify(others);
+  choice.hidden = !others.length;
+  if (choice.dataset.key === key) return;
+  choice.dataset.key = key;
+  choice.replaceChildren(...[["", "Earlier comparisons"], ...others].map(([value, text]) => {
+    const option = tag("option", text);
+    option.value = value;
+    return option;
+  }));
 }
 
 function busy(control, words) {

@@ -14,6 +14,7 @@ _TEMPLATE = f"""
     <p data-part="empty-why">Tick samplers, give numbers of steps, press Compare: one row for each sampler, one column
       for each number of steps, every cell live. Or begin with one click:</p>
     <button type="button" class="example" data-part="example">Compare four samplers at 5, 10 and 20 evaluations</button>
+    <select class="quiet preset" data-part="recent-empty" aria-label="Earlier comparisons" hidden></select>
   </div>
   <div class="board-head">
     <p class="status" data-part="status" role="status"></p>
@@ -21,6 +22,12 @@ _TEMPLATE = f"""
       <button type="button" class="quiet stop" data-part="stop" hidden>{ICONS["stop"]}<span>Stop</span></button>
       <button type="button" class="quiet" data-part="resume" hidden>{ICONS["play"]}<span>Resume</span></button>
       <span class="board-files" data-part="files"></span>
+      <span class="board-film" data-part="filming" hidden>
+        <select class="quiet preset" data-part="film-kind" aria-label="Kind of animated grid"></select>
+        <button type="button" class="quiet" data-part="film" aria-label="Make the animated grid">{ICONS["play"]}<span
+          >Animate</span></button>
+      </span>
+      <select class="quiet preset" data-part="recent" aria-label="Earlier comparisons" hidden></select>
     </div>
     <p class="failure-line" data-part="error" role="alert" hidden></p>
   </div>
@@ -47,18 +54,26 @@ _TEMPLATE = f"""
       </div>
       <p class="meta">Click a cell to put it on the right, Shift and click for the left.</p>
     </div>
-    <div class="curves" data-part="curves"></div>
   </div>
   <div class="board-table"><table data-part="table"></table></div>
+  <div class="curves">
+    <div class="curves-part" data-part="curves"></div>
+    <div class="curves-part" data-part="paths"></div>
+    <div class="curves-names" data-part="legend"></div>
+  </div>
 </section>"""
 
 
 class Board(Scripted):
-    """Value: a state of `ui.contest`. Events: stop {id}, resume {id}, attach {id} (after a reload), example {}."""
+    """Value: a state of `ui.contest`. films: [kind, label] of the animated grids that can be made.
+
+    Events: stop {id}, resume {id}, film {id, kind}, example {}; attach {id}: after a reload, or from the list;
+    opened {id}: from the list.
+    """
 
     script = "compare_board.js"
     template = _TEMPLATE
-    custom_events = ("stop", "resume", "attach", "example")
+    custom_events = ("stop", "resume", "attach", "opened", "film", "example")
 
-    def __init__(self, value: dict[str, Any] | None = None, render: bool = True):
-        super().__init__(value, elem_classes=["board-box"], render=render)
+    def __init__(self, value: dict[str, Any] | None = None, render: bool = True, films: object = None):
+        super().__init__(value, elem_classes=["board-box"], render=render, films=films or [])

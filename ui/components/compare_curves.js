@@ -1,26 +1,28 @@
 // Two plots of a comparison: distance to the reference against work, and how x0 settles. One colour for each row.
 
-const { tag } = await import(new URL(`dom.js${new URL(import.meta.url).search}`, import.meta.url));
+const own = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const [{ tag }, { colour, line, make, trail, words }] = await Promise.all(["dom.js", "compare_svg.js"].map(own));
 
-const SVG = "http://www.w3.org/2000/svg";
 const [WIDE, HIGH] = [420, 190]; // in units of the plot's own
 const [LEFT, RIGHT, TOP, BOTTOM] = [46, 8, 8, 30];
 const painted = new WeakMap(); // box -> what it shows
 
-export function curves(box, state) {
-  const key = JSON.stringify([state.id, state.state, state.cells.map((c) => [c.distance, c.changes?.length])]);
+// box: of the plots; names: of the rows' legend
+export function curves(box, names, state) {
+  const key = JSON.stringify([state.id, state.state, state.cells.map((c) => [c.distance, c.changes?.length]), state.planes.length]);
   if (painted.get(box) === key) return;
   painted.set(box, key);
   const across = state.columns.length;
   const rows = state.rows.map((name, row) => ({
-    name: name.replaceAll("\n", ", ") || "all", colour: `hsl(${Math.round((row * 360) / state.rows.length + 176)} var(--series))`,
-    cells: state.grid.slice(row * across, (row + 1) * across).map((k) => state.cells[k]),
+    name: name.replaceAll("\n", ", ") || "all", tint: colour(row, state.rows.length),
+    cells: state.grid.slice(row * across, (row + 1) * across).map((k) => ({ ...state.cells[k], k })),
   }));
-  const far = rows.map((row) => ({ ...row,
-    points: row.cells.filter((c) => c.distance > 0).map((c) => [c.evaluations, c.distance]).sort((a, b) => a[0] - b[0]) }));
-  const settle = rows.map((row) => {
-    const last = row.cells.findLast((cell) => cell.changes?.length);
-    return { ...row, points: (last?.changes || []).map((change, k) => [last.after[k + 1], change]).filter((p) => p[1] > 0) };
+  const far = rows.map(({ name, tint, cells }) => ({ name, tint, cell: cells.map(({ k }) => k).join(" "),
+    points: cells.filter((c) => c.distance > 0).map((c) => [c.evaluations, c.distance, c.k, c.label]).sort((a, b) => a[0] - b[0]) }));
+  const settle = rows.map(({ name, tint, cells }) => {
+    const last = cells.findLast((cell) => cell.changes?.length);
+    return { name: last?.label || name, tint, cell: last?.k ?? "",
+      points: (last?.changes || []).map((change, k) => [last.after[k + 1], change]).filter((p) => p[1] > 0) };
   });
   const parts = [];
   if (far.some((row) => row.points.length)) {
@@ -29,11 +31,12 @@ export function curves(box, state) {
     parts.push(tag("p", "Distances to the reference are measured when all cells are there.", "meta"));
   }
   if (settle.some((row) => row.points.length)) {
-    const steps = state.columns.at(-1);
+    const steps = state.columns.length > 1 ? state.columns.at(-1) : "";
     parts.push(plot(`Change of x0 from step to step${steps ? `, at most steps (${steps})` : ""}`, "evaluations", settle, false));
   }
-  if (parts.some((one) => one.tagName === "FIGURE")) parts.push(legend(rows));
   box.replaceChildren(...parts);
+  const plots = parts.some((one) => one.tagName === "FIGURE") || state.planes.length;
+  names.replaceChildren(...(plots ? [legend(rows)] : []));
 }
 
 function plot(title, under, series, dots) {
@@ -51,18 +54,12 @@ function plot(title, under, series, dots) {
   }
   for (const part of [0, 0.5, 1]) svg.append(words(x(high * part), HIGH - 14, "middle", String(Math.round(high * part))));
   svg.append(words((LEFT + WIDE) / 2, HIGH - 1, "middle", under));
-  for (const { points, colour, name } of series) {
-    if (!points.length) continue;
-    const d = points.map(([a, b], k) => `${k ? "L" : "M"}${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("");
-    const line = make("path", { class: "curve", d });
-    line.style.stroke = colour;
-    line.append(make("title", {}, name));
-    svg.append(line);
-    if (!dots) continue;
-    for (const [a, b] of points) {
-      const dot = make("circle", { r: 3.4, cx: x(a), cy: y(b) });
-      dot.style.fill = colour;
-      dot.append(make("title", {}, `${name}: ${a} evaluations, distance ${b.toFixed(4)}`));
+  for (const { points, tint, name, cell } of series) {
+    if (points.length) svg.append(line(trail(points.map(([a, b]) => [x(a), y(b)])), cell, tint, name));
+    for (const [a, b, k, label] of dots ? points : []) {
+      const dot = make("circle", { class: "curve-dot", r: 3.4, cx: x(a), cy: y(b), "data-cell": k });
+      dot.style.fill = tint;
+      dot.append(make("title", {}, `${label}: ${a} evaluations, distance ${b.toFixed(4)}`));
       svg.append(dot);
     }
   }
@@ -73,21 +70,10 @@ function plot(title, under, series, dots) {
 
 function legend(rows) {
   const list = tag("ul", "", "curve-legend");
-  for (const { name, colour } of rows) {
+  for (const { name, tint } of rows) {
     const item = tag("li", name);
-    item.style.setProperty("--tint", colour);
+    item.style.setProperty("--tint", tint);
     list.append(item);
   }
   return list;
-}
-
-function words(left, top, anchor, text) {
-  return make("text", { class: "curve-words", x: left, y: top, "text-anchor": anchor }, text);
-}
-
-function make(name, attributes, text = "") {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text) made.textContent = text;
-  return made;
 }

@@ -41,6 +41,7 @@ export class Table {
     for (const column of columns) head.append(this.#head(column));
     const body = this.#sorted(state.cells).map((cell) => {
       const row = tag("tr", "");
+      row.dataset.cell = String(state.cells.indexOf(cell));
       for (const { of, text } of columns) row.append(tag("td", of(cell) === null ? "–" : text(of(cell))));
       return row;
     });

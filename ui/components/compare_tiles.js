@@ -19,9 +19,12 @@ export class Tiles {
     this.box.append(tag("span", "", "tiles-corner"));
     for (const name of state.columns) this.box.append(tag("span", name, "tiles-column"));
     const across = state.columns.length;
+    this.box.classList.toggle("single", across === 1); // a row would be one picture: they stand side by side
     state.rows.forEach((name, row) => {
-      this.box.append(tag("span", name, "tiles-row"));
-      for (let column = 0; column < across; column += 1) this.#tile(state.grid[row * across + column]);
+      const line = across === 1 ? tag("div", "", "tiles-one") : this.box;
+      line.append(tag("span", name, "tiles-row"));
+      for (let column = 0; column < across; column += 1) line.append(this.#tile(state.grid[row * across + column]));
+      if (across === 1) this.box.append(line);
     });
   }
 
@@ -33,7 +36,7 @@ export class Tiles {
     state.cells.forEach((cell, k) => {
       const run = this.runs[k];
       if (cell.job && run.job !== cell.job) this.runs[k] = { job: cell.job, frames: new Frames(cell.frames) };
-      this.runs[k].frames.without = new Set((cell.without || []).map((index) => index + 1));
+      this.runs[k].frames.without = new Set((cell.without || "").split(" ").filter(Boolean).map((index) => Number(index) + 1));
       for (let step = 1; step <= cell.taken; step += 1) this.runs[k].frames.step(step, 0);
       if (cell.result) this.runs[k].frames.load(cell.result);
     });
@@ -90,17 +93,19 @@ export class Tiles {
     mat.append(canvas, words);
     face.append(mat, caption);
     face.addEventListener("click", (event) => this.pick(k, event.shiftKey));
-    this.box.append(face);
     this.tiles.push({ k, face, canvas, words, caption });
+    return face;
   }
 
   #paintTile({ k, face, canvas, words, caption }, cell) {
     face.dataset.state = cell.state;
     const line = cell.error || (cell.state === "stopped" && !cell.taken ? "stopped" : "");
-    words.textContent = line || (cell.taken || cell.state === "running" ? "" : "waiting");
+    const shown = this.showing(k);
+    const blind = this.at && shown.step && !shown.seen && cell.state !== "running" ? "no preview of this step" : "";
+    words.textContent = line || blind || (cell.taken || cell.state !== "waiting" ? "" : this.state.state === "running" ? "waiting" : "not made");
     words.classList.toggle("bad", Boolean(cell.error));
     this.draw(canvas, k);
-    const { step } = this.showing(k);
+    const { step } = shown;
     const work = cell.evaluations ? ` · ${cell.evaluations} ev. · ${seconds(cell.seconds)}` : "";
     caption.textContent = cell.taken ? `${step} of ${cell.total}${work}` : cell.total ? `${cell.total} steps` : "";
     face.setAttribute("aria-label", `${this.name(k)}${cell.error ? `: ${cell.error}` : ""}`);

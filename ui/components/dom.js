@@ -18,10 +18,33 @@ export function seconds(value) {
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} s`;
 }
 
+// A time that is left: "8 s", "3 min 20 s", "1 h 5 min"; as ui/line.py says it.
+export function span(value) {
+  const whole = Math.round(value);
+  if (whole < 100) return value < 10 ? seconds(value) : `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${Math.floor((whole % 60) / 10) * 10} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
 // Gives the browser a file of this server.
 export function download(address, name) {
   const link = document.createElement("a");
   link.href = new URL(address, document.baseURI).href;
   link.download = name;
   link.click();
+}
+
+// Brings a tab into sight, by its name.
+export function openTab(name) {
+  const tabs = [...document.querySelectorAll(".tabs [role=tab]")];
+  tabs.find((tab) => tab.textContent.trim() === name)?.click();
+}
+
+// Tells a part of the page that may be on its way still (a tab builds itself when it is first opened), until it says
+// with preventDefault that it has heard.
+export async function tell(name, detail) {
+  for (let look = 0; look < 100; look += 1) {
+    if (!window.dispatchEvent(new CustomEvent(name, { detail, cancelable: true }))) return;
+    await new Promise((go) => setTimeout(go, 100));
+  }
 }

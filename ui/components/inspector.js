@@ -14,7 +14,7 @@ const KEPT = "latent-loom.live"; // this tab's run (sessionStorage): where a rel
 const FILM = 3000; // ms of a film at speed 1
 const FRAME = [16, 400]; // ms of a step in it, at least and at most
 const MANY = 12; // reels kept: one for each run, source, decoder and picture
-const ACTIVE = ["waiting", "running"];
+const ACTIVE = ["waiting", "running", "paused"];
 const NAMES = { x0: "x0", xt: "x_t" };
 const WORDS = { x0: "x0: blur sharpening", xt: "x_t: noise fading" };
 
@@ -73,8 +73,10 @@ export function mount({ element, props, trigger, watch, server }) {
 
   function show(next) {
     const fresh = next.run !== state.run;
+    const finer = !fresh && next.decoder !== state.decoder; // it is over: the same pictures come at full quality
     state = { ...nothing, ...next };
     if (fresh) begin();
+    if (finer) fadeOld("coarse");
     if (state.parent?.run && (!parent || ACTIVE.includes(parent.state))) fetchParent();
     remember();
     fill();
@@ -109,8 +111,9 @@ export function mount({ element, props, trigger, watch, server }) {
     paint();
   }
 
-  function fadeOld() {
-    for (const name of ["left", "right"]) part[`${name}-mat`].querySelector("img")?.classList.add("ghost");
+  // What stands there stays until its successor has come. ghost: another run's, faded; coarse: this run's.
+  function fadeOld(mark = "ghost") {
+    for (const name of ["left", "right"]) part[`${name}-mat`].querySelector("img")?.classList.add(mark);
   }
 
   // -- pictures
@@ -165,7 +168,7 @@ export function mount({ element, props, trigger, watch, server }) {
       found.image.className = "";
       found.image.alt = `${who}, step ${found.step} of ${of.total}`;
       if (old !== found.image) mat.replaceChildren(found.image);
-    } else if (old && !old.classList.contains("ghost")) mat.replaceChildren();
+    } else if (old && !["ghost", "coarse"].includes(old.className)) mat.replaceChildren();
     part[`${name}-name`].textContent = both() ? `${of === parent ? "Parent" : "Branch"}: ${NAMES[kind]}` : WORDS[kind];
     let note = reel(of, kind).error;
     if (!note && found && found.step !== step) {
@@ -254,6 +257,7 @@ export function mount({ element, props, trigger, watch, server }) {
     if (ACTIVE.includes(state.state)) part.title.prepend(tag("em", "now: "));
     const branch = state.parent ? `branch after step ${state.parent.step} · ` : "";
     part.line.textContent = state.run ? branch + state.line : "Runs stand here, newest first";
+    part.cost.textContent = state.previews || "";
     part.progress.textContent = progress();
     part.news.hidden = !waiting;
     part.stop.hidden = !ACTIVE.includes(state.state);
@@ -261,6 +265,8 @@ export function mount({ element, props, trigger, watch, server }) {
 
   function progress() {
     if (state.state === "waiting") return "Waiting for its turn";
+    if (state.state === "paused") return `Paused after step ${taken()} of ${state.total}`;
+    if (state.state === "discarded") return "Discarded";
     if (state.state === "running") {
       const left = state.left === null || state.left === undefined ? "" : ` · ${seconds(state.left)} left`;
       return taken() ? `Running: ${taken()} of ${state.total}${left}` : "Getting ready for the first step";
@@ -379,6 +385,12 @@ export function mount({ element, props, trigger, watch, server }) {
   box.addEventListener("keydown", press);
   document.addEventListener("keydown", (event) => {
     if (event.target === document.body && box.isConnected && seen()) press(event);
+  });
+  window.addEventListener("latent-loom:run", (event) => { // out of the history
+    if (!element.isConnected) return;
+    event.preventDefault();
+    begun = true;
+    choose(event.detail.run);
   });
   new ResizeObserver(() => { film.build(total()); paint(); }).observe(part.strip);
   new IntersectionObserver(come).observe(box);

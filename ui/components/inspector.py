@@ -9,7 +9,7 @@ from typing import Any
 from core.export import KINDS, MAX_SECONDS, MIN_SECONDS
 from core.views import VIEWS
 from ui.components.base import Scripted
-from ui.components.stage import ICONS
+from ui.components.stage import ICONS, scrub
 
 SPEEDS = (0.25, 0.5, 1, 2, 4)
 SIDES = (0, 128, 256, 512, 768)
@@ -56,7 +56,16 @@ _FIELDS = """
     <p class="line wide" data-error="seed" role="status"></p>
     <label class="act-field wide"><span class="field-label">Sampler</span>
       <select class="quiet preset" data-field="sampler" aria-label="Sampler">SAMPLERS</select></label>
-    <p class="line wide" data-error="sampler" role="status"></p>"""
+    <p class="line wide" data-error="sampler" role="status"></p>
+    <label class="act-field wide"><span class="field-label">Regions</span>
+      <select class="quiet preset" data-part="branch-regions" aria-label="Regions"></select></label>
+    <p class="line wide" data-error="regions" role="status"></p>"""
+
+
+def _speeds() -> str:
+    options = _options({speed: f"{speed:g}×" for speed in SPEEDS}, 1)
+    return f'<select class="quiet slim preset speed" data-part="speed" aria-label="Speed">{options}</select>'
+
 
 _TEMPLATE = f"""
 <section class="inspector" data-part="box" tabindex="0" aria-label="Run" data-state="empty" data-mode="one">
@@ -69,7 +78,8 @@ _TEMPLATE = f"""
       <div class="runs-list" data-part="list" role="listbox" aria-label="Runs" hidden></div>
     </div>
     <div class="inspector-state">
-      <p class="status" data-part="progress" role="status"></p>
+      <div class="inspector-progress"><p class="status" data-part="progress" role="status"></p>
+        <p class="cost" data-part="cost"></p></div>
       <button type="button" class="quiet slim" data-part="news" hidden>A new run has begun: watch it</button>
       <button type="button" class="quiet slim stop" data-part="stop" hidden>{ICONS["stop"]}<span>Stop</span></button>
     </div>
@@ -88,15 +98,7 @@ _TEMPLATE = f"""
       <label class="pick-picture" data-part="pick" hidden><span class="field-label">Picture</span>
         <select class="quiet slim preset" data-part="picture" aria-label="Picture"></select></label>
     </div>
-    <div class="scrub">
-      <button type="button" class="quiet play" data-part="play" aria-label="Play" disabled>{ICONS["play"]}</button>
-      <div class="film">
-        <div class="strip" data-part="strip" aria-hidden="true"></div>
-        <input type="range" data-part="step" aria-label="Step" min="1" max="20" value="1" step="1" disabled>
-      </div>
-      <select class="quiet slim preset speed" data-part="speed" aria-label="Speed">{
-          _options({speed: f"{speed:g}×" for speed in SPEEDS}, 1)}</select>
-    </div>
+    {scrub(_speeds())}
     <p class="status step-status" data-part="status"></p>
     <p class="sentence" data-part="sentence"></p>
   </div>

@@ -2,6 +2,7 @@
 
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
 const { download, tag } = await from("dom.js");
+const { remembered } = await from("region_layout.js");
 
 const FIELDS = ["prompt", "negative_prompt", "guidance", "seed", "sampler"];
 
@@ -28,6 +29,7 @@ export class Acts {
     for (const [name, field] of Object.entries(this.fields)) {
       field.addEventListener("input", () => { this.lines[name].textContent = ""; });
     }
+    part["branch-regions"].addEventListener("change", () => { this.lines.regions.textContent = ""; });
     for (const form of [part.branch, part.export]) form.addEventListener("keydown", (event) => event.stopPropagation());
     this.#options();
   }
@@ -60,7 +62,10 @@ export class Acts {
     for (const other of ["branch", "export"]) this.#fold(other, true);
     this.#fold(name, !opening);
     if (!opening) return;
-    if (name === "branch") this.#prefill();
+    if (name === "branch") {
+      this.#regions();
+      this.#prefill();
+    }
     this.part[name].querySelector("textarea, select").focus({ preventScroll: true });
   }
 
@@ -75,7 +80,22 @@ export class Acts {
     if (this.filled === state.run) return;
     this.filled = state.run;
     for (const name of FIELDS) this.fields[name].value = state.asked[name];
+    this.part["branch-regions"].value = "";
     this.#errors({});
+  }
+
+  // Where a branch may take regions from: the run, the Regions tab as it stands now, or nowhere.
+  #regions() {
+    const list = this.part["branch-regions"];
+    const { value } = list;
+    const painted = (remembered()?.regions || []).filter((region) => region.visible !== false).length;
+    const count = `${painted} region${painted === 1 ? "" : "s"}`;
+    list.replaceChildren(new Option(this.at().state.regions ? "As in this run" : "None, as in this run", ""),
+      new Option(painted ? `From the Regions tab: ${count}` : "From the Regions tab (nothing is painted there)", "painted"));
+    if (this.at().state.regions) list.append(new Option("None from here on", "none"));
+    list.options[1].disabled = !painted;
+    list.value = value;
+    if (list.selectedIndex < 0) list.value = "";
   }
 
   #errors(errors) {
@@ -115,6 +135,9 @@ export class Acts {
     const { run, step, state } = this.at();
     const changes = {};
     for (const name of FIELDS) if (this.fields[name].value !== state.asked[name]) changes[name] = this.fields[name].value;
+    const regions = this.part["branch-regions"].value;
+    if (regions === "none") changes.regions = [];
+    if (regions === "painted") changes.canvas = remembered();
     this.#errors({});
     const answer = await this.ask.branch({ run, step, changes });
     if (answer.error) {

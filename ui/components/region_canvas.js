@@ -1,14 +1,12 @@
 // The painting canvas with its tools, and the list of regions. Wires layout, view, tools and list together.
 
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
-const [masks, { Layout }, { View, paintStack }, { Tools, TOOLS }, { List, grow }, stage, alone] = await Promise.all(
+const [masks, { Layout, remember, remembered }, { View, paintStack }, { Tools, TOOLS }, { List, grow }, stage, alone] = await Promise.all(
   ["region_masks.js", "region_layout.js", "region_view.js", "region_tools.js", "region_list.js", "region_stage.js",
     "region_alone.js"]
     .map(from));
 
-const KEY = "latent-loom.layout"; // the layout as it was left: this tab's (session), this browser's (local)
 const PAUSE = 350; // ms without a change after which the server is asked for the line of status
-const LONGEST = 4096; // pixels of a side, as core.request.MAX_SIDE
 const TYPED = "input, textarea, select, [contenteditable]";
 
 export function mount({ element, props, trigger, watch, upload, server }) {
@@ -40,7 +38,7 @@ export function mount({ element, props, trigger, watch, upload, server }) {
     part.canvas.dataset.kept = "no";
     clearTimeout(pause);
     pause = setTimeout(() => {
-      remember();
+      keep();
       trigger("edit");
     }, PAUSE);
   }
@@ -76,26 +74,10 @@ export function mount({ element, props, trigger, watch, upload, server }) {
     part["size-text"].textContent = `${tools.brush} px`;
   }
 
-  function remember() {
+  function keep() {
     if (!element.isConnected) return;
     part.canvas.dataset.kept = "yes";
-    const text = JSON.stringify(layout.value());
-    for (const store of [sessionStorage, localStorage]) {
-      try {
-        store.setItem(KEY, text);
-      } catch { /* full or forbidden: then a reload starts anew */ }
-    }
-  }
-
-  function remembered() {
-    for (const store of [sessionStorage, localStorage]) {
-      try {
-        const value = JSON.parse(store.getItem(KEY));
-        const whole = (side) => Number.isInteger(side) && side >= 8 && side <= LONGEST;
-        if (whole(value?.width) && whole(value.height) && Array.isArray(value.regions)) return value;
-      } catch { /* not ours */ }
-    }
-    return null;
+    remember(layout.value());
   }
 
   // -- server -> layout
@@ -291,7 +273,7 @@ export function mount({ element, props, trigger, watch, upload, server }) {
   document.addEventListener("click", (event) => {
     if (!element.offsetParent || !event.target.closest?.(".generate")) return;
     clearTimeout(pause);
-    remember();
+    keep();
   }, true);
 
   // -- beginning
@@ -302,7 +284,7 @@ export function mount({ element, props, trigger, watch, upload, server }) {
     view.later();
   };
   window.addEventListener("latent-loom:cells", onCells);
-  window.addEventListener("pagehide", () => props.value?.regions && remember());
+  window.addEventListener("pagehide", () => props.value?.regions && keep());
   new ResizeObserver(fit).observe(part.mat);
   new IntersectionObserver(() => element.offsetParent && (fit(), paint())).observe(element);
   watch("value", () => receive(props.value));

@@ -87,6 +87,7 @@ _TEMPLATE = f"""
     <span class="rest-name" title="What nobody painted">Rest</span>
     <textarea class="region-prompt" data-part="prompt" rows="1" aria-label="Prompt"
       placeholder="What should be where nobody painted?"></textarea>
+    <span class="count region-count" data-count="SCOPE:prompt"></span>
   </div>
   <p class="line" data-line="SCOPE:prompt" role="status"></p>
 </section>"""

@@ -3,8 +3,31 @@
 const COLOURS = ["#e5484d", "#30a46c", "#3e7bfa", "#f5a524", "#8e4ec6", "#12a5a0", "#e54d9b", "#8d6e4f", "#5b8c2a",
   "#c2410c"]; // as ui/composition.py
 const KEPT = 100; // steps back
+const KEY = "latent-loom.layout"; // the layout as it was left: this tab's (session), this browser's (local)
+const LONGEST = 4096; // pixels of a side, as core.request.MAX_SIDE
 const EMPTY = { prompt: "", negative_prompt: "", guidance: "", weight: "1", feather: "0" };
 export const TEXTS = ["prompt", "negative_prompt", "guidance", "weight", "feather"];
+
+export function remember(value) {
+  const text = JSON.stringify(value);
+  for (const store of [sessionStorage, localStorage]) {
+    try {
+      store.setItem(KEY, text);
+    } catch { /* full or forbidden: then a reload starts anew */ }
+  }
+}
+
+// The value of the layout that was painted last; null when there is none.
+export function remembered() {
+  for (const store of [sessionStorage, localStorage]) {
+    try {
+      const value = JSON.parse(store.getItem(KEY));
+      const whole = (side) => Number.isInteger(side) && side >= 8 && side <= LONGEST;
+      if (whole(value?.width) && whole(value.height) && Array.isArray(value.regions)) return value;
+    } catch { /* not ours */ }
+  }
+  return null;
+}
 
 export class Layout {
   // masks: the functions of region_masks.js

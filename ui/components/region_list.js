@@ -68,9 +68,10 @@ export class List {
     const actions = make("span", "region-actions");
     actions.append(part.up, part.down, part.eye, part.trash, part.more);
     part.detail = this.buildDetail(id, part);
+    part.count = make("span", "count region-count");
     part.score = make("span", "region-score");
     part.score.hidden = true;
-    row.append(part.swatch, part.name, part.prompt, part.score, actions, part.detail);
+    row.append(part.swatch, part.name, part.prompt, part.score, actions, part.count, part.detail);
     row.addEventListener("focusin", () => this.on.select(id));
     row.addEventListener("pointerdown", () => this.on.select(id));
     part.name.addEventListener("change", () => this.on.rename(id, part.name.value));
@@ -141,6 +142,7 @@ export class List {
     for (const key of ["name", "prompt", "negative_prompt", "guidance", "weight", "feather", "color"]) {
       if (part[key].value !== region[key]) part[key].value = region[key];
     }
+    part.count.dataset.count = `regions:${number}`;
     draw(part.eye, region.visible ? "eye" : "closed");
     part.up.disabled = number === layout.regions.length - 1;
     part.down.disabled = number === 0;

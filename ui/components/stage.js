@@ -3,7 +3,7 @@
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
 const { Frames } = await from("frames.js");
 const { Film, copyOf } = await from("film.js");
-const { button, seconds, tag } = await from("dom.js");
+const { button, seconds, span, tag } = await from("dom.js");
 
 const RUNS = "latent-loom.runs"; // this tab's runs (sessionStorage): where a reload comes back to
 const NEWEST = "latent-loom.last"; // this browser's last run (localStorage): what a new tab may fetch
@@ -11,7 +11,9 @@ const DWELL = 45; // ms that each frame stays at least, so that none is skipped
 const HURRY = 18; // ms when more than HURRY_ABOVE frames are waiting
 const HURRY_ABOVE = 8;
 const SILENCE = 20000; // ms without news of a run that is not over, after which the stage asks again
-const ACTIVE = ["waiting", "running"];
+const ACTIVE = ["waiting", "running", "paused"];
+const PAUSE = "M9 6v12M15 6v12";
+const GO_ON = "M9 6l9 6-9 6z";
 
 const sleep = (ms) => new Promise((go) => setTimeout(go, ms));
 
@@ -47,14 +49,16 @@ export function mount({ element, props, trigger, watch }) {
     }
     const fresh = next.job !== state.job;
     if (!fresh && next.version < state.version) return;
-    state = next;
+    state = next.state === "discarded" ? { ...next, steps: [], results: [] } : next;
     part.stage.dataset.job = state.job;
     part.stage.dataset.found = JSON.stringify(state.found || []); // for the list of regions
     if (fresh) begin();
+    if (state.state === "discarded") clear();
     frames.without = new Set((state.without || []).map((index) => index + 1));
-    remember();
+    if (state.state === "discarded") forget(state.job);
+    else remember();
     clearTimeout(silence);
-    if (!over()) silence = setTimeout(attach, SILENCE);
+    if (!over() && state.state !== "paused") silence = setTimeout(attach, SILENCE);
     for (let step = 1; step <= reach(); step += 1) frames.step(step, picture);
     if (over()) state.results.forEach((address) => frames.load(address));
     paint();
@@ -73,8 +77,6 @@ export function mount({ element, props, trigger, watch }) {
       old.alt = "";
       old.setAttribute("aria-hidden", "true");
     }
-    part.stop.disabled = false;
-    part.stop.lastElementChild.textContent = "Stop";
     film.build(state.total || 20);
     buildThumbs();
     // on a phone Generate is in reach where the stage is not: bring it into sight when less than half of it is
@@ -84,6 +86,14 @@ export function mount({ element, props, trigger, watch }) {
       const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
       part.stage.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
     }
+  }
+
+  function clear() {
+    frames = new Frames("");
+    shown = 0;
+    pause();
+    part.picture.replaceChildren();
+    film.build(state.total || 20);
   }
 
   async function advance() {
@@ -164,7 +174,14 @@ export function mount({ element, props, trigger, watch }) {
     paintWords();
     part.status.textContent = status();
     const active = ACTIVE.includes(kind);
-    part.stop.hidden = !active;
+    part.stop.hidden = part.discard.hidden = part.pause.hidden = !active;
+    part.stop.disabled = part.discard.disabled = part.pause.disabled = state.ending;
+    part.stop.lastElementChild.textContent = state.ending ? "Stopping" : "Stop";
+    const held = kind === "paused" || state.resting;
+    part.pause.setAttribute("aria-label", held ? "Resume run" : "Pause run");
+    part.pause.title = held ? "Resume" : "Pause: others go first until you resume it";
+    part.pause.querySelector("path").setAttribute("d", held ? GO_ON : PAUSE);
+    part.forever.setAttribute("aria-pressed", String(Boolean(state.forever)));
     part.save.hidden = !(over() && state.results.length);
     if (!part.save.hidden) {
       part.save.href = new URL(state.results[picture], document.baseURI).href;
@@ -173,8 +190,8 @@ export function mount({ element, props, trigger, watch }) {
     part.copy.hidden = part.reuse.hidden = !state.job;
     const stopped = kind === "stopped" && taken() ? ` · stopped after step ${taken()}` : "";
     const spent = over() && state.seconds ? ` · ${seconds(state.seconds)}, ${state.evaluations} evaluations` : "";
-    const note = state.note ? ` · ${state.note}` : "";
-    part.meta.textContent = state.job ? state.line + stopped + spent + note : "Seed and settings of each run stand here.";
+    const [previews, note] = [state.previews, state.note].map((more) => (more ? ` · ${more}` : ""));
+    part.meta.textContent = state.job ? state.line + stopped + spent + previews + note : "Seed and settings of each run stand here.";
     const end = Math.max(reach(), finalAt());
     part.step.disabled = part.play.disabled = end < 2;
     if (state.job) part.step.max = String(Math.max(state.total, 2));
@@ -188,11 +205,17 @@ export function mount({ element, props, trigger, watch }) {
 
   function status() {
     if (state.state === "empty") return "Every step will stand here, to look back at.";
-    if (state.state === "waiting") return state.ahead ? `${runs(state.ahead)} before this one` : "Starting";
+    const time = state.left === null || state.left === undefined ? "" : `${state.exact ? "" : "about "}${span(state.left)}`;
+    if (state.state === "waiting") {
+      const ahead = state.ahead ? `${runs(state.ahead)} before this one` : "Starting";
+      return time && state.ahead ? `${ahead} · done in ${time}` : ahead;
+    }
+    if (state.state === "paused") return taken() ? `Paused after step ${taken()} of ${state.total}` : "Paused";
+    if (state.state === "discarded") return "Discarded";
     if (!taken()) return over() ? "" : "Getting ready for the first step";
     const more = state.behind.length ? ` · ${runs(state.behind.length)} after this` : "";
     if (!over()) {
-      const left = state.left === null ? "" : ` · ${seconds(state.left)} left`;
+      const left = state.resting ? " · pauses after this step" : time ? ` · ${time} left` : "";
       if (following) return `${caption(shown || taken())}${left}${more}`;
       return `${caption(shown)}  (running: ${taken()} of ${state.total}${left})`;
     }
@@ -215,6 +238,8 @@ export function mount({ element, props, trigger, watch }) {
       lines.push(tag("p", "Or begin with one of these:", "hint"), examples());
       if (!state.error && read(localStorage, LAST)) lines.push(button("Show the last run", "linkish", fetchLast));
     } else if (state.state === "failed") lines.push(tag("p", state.error, "failure"));
+    else if (state.state === "discarded") lines.push(tag("p", "Discarded: nothing of this run is kept."));
+    else if (nothing && state.state === "paused") lines.push(tag("p", status(), "wait"));
     else if (nothing && state.state === "stopped") lines.push(tag("p", "Stopped before the first step."));
     else if (nothing && over() && !state.results.length) lines.push(tag("p", "No picture came of this run."));
     else if (!frames.address && !over()) lines.push(tag("p", "Previews are off: the picture comes at the end.", "wait"));
@@ -288,9 +313,21 @@ export function mount({ element, props, trigger, watch }) {
   // -- what people do
 
   part.stop.addEventListener("click", () => {
-    part.stop.disabled = true;
-    part.stop.lastElementChild.textContent = "Stopping";
-    trigger("stop", { job: state.job });
+    state = { ...state, ending: true };
+    paint();
+    trigger("act", { job: state.job, act: "stop" });
+  });
+  part.discard.addEventListener("click", () => trigger("act", { job: state.job, act: "discard" }));
+  part.pause.addEventListener("click", () => {
+    const held = state.state === "paused" || state.resting;
+    trigger("act", { job: state.job, act: held ? "resume" : "pause" });
+  });
+  part.forever.addEventListener("click", () => {
+    const on = !state.forever;
+    state = { ...state, forever: on };
+    paint();
+    trigger("forever", { on });
+    if (on && !ACTIVE.includes(state.state)) visibleGenerate()?.click();
   });
   part.reuse.addEventListener("click", () => trigger("reuse", { seed: seedOf(picture) }));
   part.copy.addEventListener("click", async () => {
@@ -315,6 +352,10 @@ export function mount({ element, props, trigger, watch }) {
   const own = read(sessionStorage, OWN);
   if (own) trigger("restore", { jobs: own });
   part.stage.dataset.ready = "yes";
+}
+
+function visibleGenerate() {
+  return [...document.querySelectorAll("button.generate")].find((one) => one.offsetParent !== null);
 }
 
 function runs(count) {

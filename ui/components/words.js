@@ -1,33 +1,91 @@
-// Chips of known words.
+// Chips of known words, LoRAs and textual inversions, ideas, and completions in every prompt field. All of it goes into
+// the text as if it were typed, so that Ctrl+Z takes it back.
 
-export function mount({ element, props, trigger, watch }) {
-  const box = element.querySelector('[data-part="kinds"]');
-  const whole = element.querySelector('[data-part="words"]');
+const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const { button, tag } = await from("dom.js");
+const { completions, insert } = await from("completions.js");
+
+export function mount({ element, props, watch, server }) {
+  const part = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e]));
+  let last = null; // the field that had the focus last
+  const field = () => (last?.isConnected ? last : document.querySelector(props.field));
+  document.addEventListener("focusin", ({ target }) => {
+    if (target.matches?.(props.field)) last = target;
+  });
+
   function paint() {
-    whole.hidden = !Object.keys(props.value || {}).length;
-    box.replaceChildren(
-      ...Object.entries(props.value || {}).map(([kind, words]) => {
-        const row = document.createElement("div");
-        row.className = "words-kind";
-        const name = document.createElement("span");
-        name.className = "words-name";
-        name.textContent = kind;
-        const chips = document.createElement("div");
-        chips.className = "words-chips";
-        for (const word of words) {
-          const chip = document.createElement("button");
-          chip.type = "button";
-          chip.className = "chip";
-          chip.textContent = word;
-          chip.title = `Add "${word}" to the prompt`;
-          chip.addEventListener("click", () => trigger("pick", { word }));
-          chips.append(chip);
-        }
-        row.append(name, chips);
-        return row;
-      }),
-    );
+    const { kinds = {}, extras = [] } = props.value || {};
+    const known = Object.entries(kinds);
+    part.words.hidden = part.surprise.hidden = !known.length;
+    part.kinds.replaceChildren(...known.map(([kind, words]) => row(kind, words.map(([word, ...others]) => {
+      const knows = others.length ? `; it knows ${others.join(", ")} too` : "";
+      return chip(word, word, `Add "${word}" to the prompt${knows}`);
+    }))));
+    const fitting = extras.filter((one) => !one.error && one.fits !== false);
+    part.extras.hidden = !extras.length;
+    part.list.replaceChildren(...fitting.map(extra), ...left(extras));
+    completions.learn(props.field, known.flatMap(([kind, words]) => words.flatMap(
+      ([word, ...others]) => [{ phrase: word, kind: kind.toLowerCase() },
+        ...others.map((phrase) => ({ phrase, kind, means: word }))])), fitting);
   }
+
+  function row(name, chips) {
+    const made = tag("div", "", "words-kind");
+    const box = tag("div", "", "words-chips");
+    box.append(...chips);
+    made.append(tag("span", name, "words-name"), box);
+    return made;
+  }
+
+  function chip(label, text, title) {
+    const made = button(label, "chip", () => add(text));
+    made.title = title;
+    return made;
+  }
+
+  function extra({ kind, name, family, megabytes, triggers = [], vectors }) {
+    const lora = kind === "lora";
+    const size = megabytes >= 1 ? `${Math.round(megabytes)} MB` : `${Math.max(1, Math.round(1024 * megabytes))} kB`;
+    const about = lora ? ["LoRA", family, size] : ["Textual inversion", family, `${vectors} tokens`];
+    const text = lora ? `<lora:${name}:1>` : name;
+    const made = row(about.filter(Boolean).join(" · "), [
+      chip(name, text, `Add ${text} to the prompt`),
+      ...triggers.map((word) => chip(word, word, `Add "${word}", a word that ${name} was trained on`)),
+    ]);
+    made.querySelector(".chip").classList.add("chip-lead");
+    return made;
+  }
+
+  // What cannot be used now, and why.
+  function left(extras) {
+    const others = extras.filter((one) => one.fits === false).map((one) => one.name);
+    const lines = extras.filter((one) => one.error).map((one) => `${one.name}: ${one.error}`);
+    if (others.length) {
+      const named = others.slice(0, 6).join(", ") + (others.length > 6 ? ", ..." : "");
+      lines.unshift(`${others.length} for other models: ${named}.`);
+    }
+    return lines.map((line) => tag("p", line, "words-left"));
+  }
+
+  // At the end of the prompt, behind a space.
+  function add(word) {
+    const text = field();
+    const end = text.value.length;
+    const gap = text.value && !/\s$/.test(text.value) ? " " : "";
+    insert(text, gap + word, end, end);
+  }
+
+  async function surprise() {
+    const text = field();
+    part.surprise.disabled = true;
+    try {
+      insert(text, await server.idea({}), 0, text.value.length);
+    } finally {
+      part.surprise.disabled = false;
+    }
+  }
+
+  part.surprise.addEventListener("click", surprise);
   watch("value", paint);
   paint();
 }

@@ -1,40 +1,65 @@
-"""The words Storybook knows, by kind; a click puts one into the prompt."""
+"""Words at hand: those Storybook knows, LoRAs and textual inversions, as chips that go into the prompt and as
+completions while somebody types; and ideas.
+"""
 
 from __future__ import annotations
 
+import random
+from typing import Any
+
+from core.models.catalogue import ModelInfo
+from core.models.extras import Extras
 from core.storybook import vocabulary
+from core.storybook.ideas import surprise
 from ui.components.base import Scripted
+
+Kinds = dict[str, list[list[str]]]
 
 
 class Words(Scripted):
-    """Value: `kinds()`, or {} for a model whose words are not known. Event `pick` carries {"word": str}."""
+    """Value: `at_hand(...)`.
+
+    field: CSS selector of the text areas that chips and ideas go into: the one that had the focus last, or the first.
+    Completions are offered in every text area of the page whose accessible name begins with "Prompt", that has the
+    label "Prompt" or is named "Negative prompt".
+    """
 
     script = "words.js"
-    custom_events = ("pick",)
     template = """
 <details class="words" data-part="words">
   <summary>Words Storybook knows</summary>
   <div data-part="kinds" class="words-kinds"></div>
-</details>"""
+</details>
+<details class="words" data-part="extras" hidden>
+  <summary>LoRAs and textual inversions</summary>
+  <div data-part="list" class="words-kinds"></div>
+</details>
+<button type="button" class="linkish surprise" data-part="surprise" title="Write a prompt that Storybook can do"
+  hidden>Surprise me</button>"""
 
-    def __init__(self, value: dict[str, list[str]] | None = None, render: bool = True) -> None:
-        super().__init__(value or {}, elem_classes=["words-box"], render=render)
-
-
-def kinds() -> dict[str, list[str]]:
-    """The vocabulary as people look for it."""
-    return {
-        "Things": list(vocabulary.THINGS),
-        "Colours": list(vocabulary.COLOURS),
-        "Places": list(vocabulary.SCENES),
-        "Where": [phrases[0] if phrases else name for name, phrases in vocabulary.POSITIONS.items()],
-        "Size": list(vocabulary.SIZES),
-        "Time": [phrases[0] if phrases else name for name, phrases in vocabulary.TIMES.items()],
-        "Styles": list(vocabulary.STYLES),
-    }
+    def __init__(self, value: dict[str, Any] | None = None, field: str = "", render: bool = True) -> None:
+        super().__init__(value or {}, elem_classes=["words-box"], render=render, field=field, server_functions=[idea])
 
 
-def append(prompt: str, word: str) -> str:
-    """The prompt with a word at its end."""
-    kept = prompt.rstrip()
-    return f"{kept} {word}" if kept else word
+def at_hand(info: ModelInfo | None, extras: Extras, words: bool = True) -> dict[str, Any]:
+    """What can be put into a prompt for a model: {"kinds", "extras"}. words: the vocabulary of Storybook too."""
+    return {"kinds": kinds() if words and info and info.is_storybook else {}, "extras": extras.rows(info)}
+
+
+def kinds() -> Kinds:
+    """The vocabulary as people look for it: kind -> words, each a list that begins with the word itself and goes on
+    with others that mean the same."""
+    def named(table: dict[str, tuple[str, ...]]) -> list[list[str]]:
+        return [[name, *others] for name, others in table.items()]
+
+    def phrased(table: dict[str, tuple[str, ...]]) -> list[list[str]]:
+        return [list(phrases or (name,)) for name, phrases in table.items()]
+
+    return {"Things": named(vocabulary.THINGS), "Colours": named(vocabulary.COLOURS),
+            "Places": named(vocabulary.SCENES), "Where": phrased(vocabulary.POSITIONS),
+            "Size": named(vocabulary.SIZES), "Time": phrased(vocabulary.TIMES), "Styles": named(vocabulary.STYLES)}
+
+
+def idea(_asked: Any = None) -> str:
+    """A prompt that Storybook can do."""
+    return surprise(random.SystemRandom())

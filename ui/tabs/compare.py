@@ -7,42 +7,49 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
-from core.contests import Contest
+from core.contest import Contest, Film
+from core.contests import check_size
 from core.errors import LoomError
 from core.request import Preview
 from core.samplers import SCHEDULES
-from ui import contest
+from ui import contest, form
 from ui.components.bar import bar_state
 from ui.components.compare_board import Board
 from ui.components.compare_samplers import SamplerPicks
 from ui.components.keep import Keep
+from ui.components.models_panel import ModelsPanel
 from ui.components.notes import Notes, lines
 from ui.components.number import NumberField
+from ui.components.tokens import Tokens, counts
+from ui.owners import owner_of
 from ui.runform import QUICK, WATCH, RunForm, page_of, unfolded
 from ui.studio import Studio
 from ui.tabs.text_to_image import examples
 
 SCOPE = "compare"
-LOST = "The studio was started anew since the last comparison. Its cells are in the outputs folder."
-MORE = ("negative_prompt", "guidance", "schedule", "width", "height", "preview", "precision")
+LOST = "This comparison is not in the outputs folder any more: choose another one, or compare anew."
+MORE = ("negative_prompt", "guidance", "schedule", "width", "height", "preview", "precision", "clip_skip")
 MAX_PAGES = 1_000  # whose comparison is remembered
 _EQUAL = "Steps then count network calls: a sampler that asks twice a step takes half as many."
 
 
 class Compare(RunForm):
-    """Builds the tab inside the current gr.Tab and wires it. bar, model: the header's components."""
+    """Builds the tab inside the current gr.Tab and wires it. bar, model, panel: the header's components."""
 
-    def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown):
-        super().__init__(studio, bar, model)
+    def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown, panel: ModelsPanel):
+        super().__init__(studio, bar, model, panel)
         self.start = contest.first_values(studio)
         self.notes = Notes(SCOPE, self._review(self.start | {"model": studio.model}))
-        self.keep = Keep(store="latent-loom.compare")
+        self.keep, self.tokens = Keep(store="latent-loom.compare"), Tokens(scope=SCOPE)
         self._pages: OrderedDict[str, Contest] = OrderedDict()
         self._turn: dict[str, int] = {}
-        self._lost: set[str] = set()
+        self._refused: dict[str, LoomError] = {}  # page -> why its last comparison did not begin
+        self._lost: dict[str, str] = {}  # page -> why it cannot see what it asked for
         with gr.Column(elem_classes=["compare-bench"]):
             with gr.Column(elem_classes=["compare-prompt"]):
+                self.tokens.place("prompt")
                 self.prompt = gr.Textbox("", label="Prompt", lines=2, max_lines=8,
                                          placeholder="What should be in every cell?")
                 self.notes.place("prompt")
@@ -52,12 +59,12 @@ class Compare(RunForm):
             with gr.Column(elem_classes=["compare-asked"]):
                 self._asked()
             with gr.Column(elem_classes=["compare-board"]):
-                self.board = Board(contest.empty())
+                self.board = Board(contest.empty(studio), films=contest.FILMS)
         self.fields = {"prompt": self.prompt, "negative_prompt": self.negative, "model": model,
                        "samplers": self.samplers, "steps": self.steps, "equal": self.equal, "seeds": self.seeds,
                        "reference": self.reference, "schedule": self.schedule, "guidance": self.guidance,
                        "width": self.width, "height": self.height, "preview": self.preview,
-                       "precision": self.precision}
+                       "precision": self.precision, "clip_skip": self.clip_skip}
         self._wire()
 
     # -- what stands where
@@ -75,11 +82,12 @@ class Compare(RunForm):
             self.compare = gr.Button("Compare", variant="primary", elem_classes=["generate"])
         self._lines("status", "form", "model")
         with gr.Accordion("More", open=False, elem_classes=["more"]) as self.more:
+            self.tokens.place("negative_prompt")
             self.negative = gr.Textbox("", label="Negative prompt", lines=1, max_lines=6,
                                        placeholder="What should not be there?")
             self.notes.place("negative_prompt")
             self._guidance(start)
-            self.schedule = gr.Dropdown(list(SCHEDULES), value="Automatic", label="Schedule")
+            self.schedule = gr.Dropdown(list(SCHEDULES), value=start["schedule"], label="Schedule")
             self.notes.place("schedule")
             with gr.Row(elem_classes=["pair three"]):
                 self.width = NumberField("Width", start["width"], low=64, high=4096, step=8)
@@ -87,29 +95,38 @@ class Compare(RunForm):
             self._lines("width", "height")
             self._machine(start)
             self._lines("preview", "precision")
+            self._clip_skip(start)
 
     # -- what happens when
 
     def _wire(self) -> None:
         inputs, remembered = self.inputs, self.remembering()
+        filled = [*(self.fields[name] for name in self.kept_names), self.notes]
         follow: dict[str, Any] = {"fn": self.watch, "inputs": [self.model], "outputs": [self.board, self.bar], **WATCH}
+        # the pace of what was just made tells how long the next one takes
+        told: dict[str, Any] = {"fn": self.retell, "inputs": inputs, "outputs": [self.notes], **QUICK}
         marks = [self.notes, self.seeds, self.more]
         for text in (self.prompt, self.negative, self.steps, self.seeds):
             text.change(self.review, inputs, [self.notes], trigger_mode="always_last", **QUICK)
             text.change(trigger_mode="multiple", **self.remembering(anyhow=False))
+        counted: set[Block] = {self.prompt, self.negative, self.steps, self.model}
+        for event in (self.prompt.change, self.negative.change, self.steps.change, self.chosen):
+            event(self.count, counted, [self.tokens], trigger_mode="always_last", **QUICK)
         for field in (self.samplers, self.equal, self.reference, self.schedule, self.guidance, self.width, self.height,
-                      self.preview, self.precision):
+                      self.preview, self.precision, self.clip_skip):
             field.input(self.review, inputs, [self.notes], trigger_mode="always_last", **QUICK)
             field.input(trigger_mode="multiple", **remembered)
-        self.model.input(self.change_model, inputs, [self.width, self.height, self.notes], **QUICK)
+        self.chosen(self.change_model, inputs, filled, **QUICK).then(**remembered)
         self.compare.click(self.submit, inputs, marks, trigger_mode="multiple", **QUICK).then(**remembered).then(
-            **follow)
+            **follow).then(**told)
         self.board.example(self.begin, inputs, [self.prompt, self.samplers, self.steps, self.equal], **QUICK).then(
-            self.submit, inputs, marks, **QUICK).then(**remembered).then(**follow)
+            self.submit, inputs, marks, **QUICK).then(**remembered).then(**follow).then(**told)
         self.board.attach(self.reattach, None, None, **QUICK).then(**follow)
-        self.board.resume(self.resume, None, None, **QUICK).then(**follow)
+        self.board.film(self.film, None, None, **QUICK).then(**follow)
+        self.board.resume(self.resume, None, None, **QUICK).then(**follow).then(**told)
         self.board.stop(self.halt, None, None, trigger_mode="multiple", **QUICK)
-        self.keep.recall(self.recall, inputs, [self.fields[name] for name in self.kept_names] + [self.notes], **QUICK)
+        self.board.opened(self.fill, inputs, filled, **QUICK).then(**remembered)
+        self.keep.recall(self.recall, inputs, filled, **QUICK)
 
     @property
     def kept_names(self) -> list[str]:
@@ -120,12 +137,17 @@ class Compare(RunForm):
         """The lines beside the fields, for the form as it stands."""
         return self._review(self.values(data))
 
+    def retell(self, data: dict[Any, Any], request: gr.Request) -> dict[str, Any]:
+        """The same after a comparison, or after one that did not begin: then the line that said why stays."""
+        return self._review(self.values(data), self._refused.pop(page_of(request), None))
+
     def _review(self, values: dict[str, Any], error: LoomError | None = None) -> dict[str, Any]:
         """Also what it will cost, and which cells are known to go wrong."""
         hints = {}
         try:
             Preview(values["preview"] or "")
             comparison = contest.plan_of(contest.to_spec(values), self.studio)
+            check_size(comparison)
             hints["status"] = contest.status(comparison, self.studio)
             if bad := contest.flagged(comparison):
                 return {**lines((), error, hints), "samplers": ["note", bad]}
@@ -138,8 +160,9 @@ class Compare(RunForm):
         values = self.values(data)
         try:
             preview, spec = Preview(values["preview"] or ""), contest.to_spec(values)
-            made = self.studio.contests.start(contest.plan_of(spec, self.studio), preview, page_of(request))
+            made = self.studio.contests.start(contest.plan_of(spec, self.studio), preview, owner_of(request), spec)
         except LoomError as error:
+            self._refused[page_of(request)] = error
             return self._review(values, error), values["seeds"], unfolded(error.field, MORE)
         self._show(page_of(request), made)
         seeds = " ".join(str(seed) for seed in spec.get("seeds", [spec.get("seed")]))
@@ -148,13 +171,13 @@ class Compare(RunForm):
     async def watch(self, model: str, request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
         """What this page's comparison shows, until it is over. A later watcher of the same page takes over."""
         page = page_of(request)
-        if page in self._lost:
-            self._lost.discard(page)
-            yield contest.empty(LOST), bar_state(self.studio, model)
+        if why := self._lost.pop(page, ""):
+            yield contest.empty(self.studio, why), bar_state(self.studio, model)
             return
         turn = self._turn[page] = self._turn.get(page, 0) + 1
         made = self._pages.get(page)
         if made is None:
+            yield contest.empty(self.studio), bar_state(self.studio, model)
             return
         async for _ in self.studio.contests.watch(made):
             if self._turn.get(page) != turn:
@@ -162,21 +185,24 @@ class Compare(RunForm):
             yield contest.state_of(made, self.studio), bar_state(self.studio, model)
 
     def reattach(self, event: gr.EventData, request: gr.Request) -> None:
-        """Let the page follow the comparison it remembers."""
-        if made := self._of(event):
-            self._show(page_of(request), made)
-        else:
-            self._lost.add(page_of(request))
+        """Let the page follow the comparison that it remembers, or that was chosen from the list."""
+        self._of(event, request)
 
     def resume(self, event: gr.EventData, request: gr.Request) -> None:
-        if made := self._of(event):
+        if made := self._of(event, request):
             self.studio.contests.resume(made)
-            self._show(page_of(request), made)
-        else:
-            self._lost.add(page_of(request))
+
+    def film(self, event: gr.EventData, request: gr.Request) -> None:
+        """Make the animated grid."""
+        if made := self._of(event, request):
+            try:
+                self.studio.contests.animate(made, str(event._data.get("kind", "")))
+            except LoomError as error:
+                made.film = Film("", over=True, error=str(error))
 
     def halt(self, event: gr.EventData) -> None:
-        if made := self._of(event):
+        asked = event._data if isinstance(event._data, dict) else {}
+        if made := self.studio.contests.known(str(asked.get("id", ""))):
             self.studio.contests.stop(made)
 
     def begin(self, data: dict[Any, Any]) -> tuple[Any, ...]:
@@ -191,19 +217,50 @@ class Compare(RunForm):
         values = self.values(data) | self.recalled(event)
         return [*(values[name] for name in self.kept_names), self._review(values)]
 
-    def change_model(self, data: dict[Any, Any]) -> tuple[Any, ...]:
-        """The form at another model's own size."""
+    def change_model(self, data: dict[Any, Any]) -> list[Any]:
+        """The form at another model's own size, with what that was distilled for."""
         values = self.values(data)
         if info := self.studio.info(values["model"]):
-            values |= {"width": str(info.width), "height": str(info.height)}
-        return values["width"], values["height"], self._review(values)
+            values |= {"width": str(info.width), "height": str(info.height), **contest.advised(info, values)}
+        return [*(values[name] for name in self.kept_names), self._review(values)]
+
+    def fill(self, data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> list[Any]:
+        """The form that asks for the comparison chosen from the list; the model stays that of the header."""
+        values = self.values(data)
+        made = self._of(event, request)
+        if made and made.spec:
+            values |= contest.from_spec(made.spec, made.preview.decoder)
+        told = self._review(values)
+        model = made.spec.get("model") if made else None
+        if model and model != values["model"]:
+            told |= {"model": ["note", f"It was made with {str(model)[:80]}: choose that one to go on with it."]}
+        return [*(values[name] for name in self.kept_names), told]
+
+    def count(self, data: dict[Any, Any]) -> dict[str, str]:
+        """How long the prompts are, by the most steps of all cells."""
+        values = {name: data[component] for name, component in self.fields.items() if component in data}
+        steps = [form.number(word) for word in str(values["steps"] or "").replace(",", " ").split()]
+        prompts = {"prompt": values["prompt"] or "", "negative_prompt": values["negative_prompt"] or ""}
+        return counts(prompts, self.studio.counter(values["model"]),
+                      max((count for count in steps if isinstance(count, int)), default=None))
 
     def empty_stage(self, model: str, message: str = "") -> dict[str, Any]:
-        return contest.empty(message)
+        return contest.empty(self.studio, message)
 
-    def _of(self, event: gr.EventData) -> Contest | None:
-        asked = event._data if isinstance(event._data, dict) else {}
-        return self.studio.contests.get(str(asked.get("id", "")))
+    def _of(self, event: gr.EventData, request: gr.Request) -> Contest | None:
+        """The comparison that an event names, which its page then follows; if there is none, the page learns why."""
+        identity = str(event._data.get("id", "")) if isinstance(event._data, dict) else ""
+        page = page_of(request)
+        try:
+            made = self.studio.contests.get(identity) if identity else None
+        except LoomError as error:
+            self._lost[page] = str(error)
+            return None
+        if made:
+            self._show(page, made)
+        elif identity:
+            self._lost[page] = LOST
+        return made
 
     def _show(self, page: str, made: Contest) -> None:
         self._pages[page] = made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -16,16 +15,15 @@ from core import views
 from core.errors import BadRequest, LoomError
 from core.export import Options
 from core.samplers import SAMPLERS
-from ui import form
+from ui import composition, form
+from ui.answers import ODD, Answer, answered, plain
 from ui.components.base import file_url
 from ui.components.inspector import Inspector
 from ui.inspection import NEW_THUMBS, Inspection, empty, write
 from ui.runform import WATCH, page_of
 from ui.studio import Studio
 
-Answer = dict[str, Any]
 MOST_FRAMES = 8  # in one answer
-ODD = "This question cannot be answered: reload the page."
 
 
 class LivePreview:
@@ -45,20 +43,6 @@ class LivePreview:
             yield state
 
 
-def answered(ask: Callable[..., Awaitable[Answer]]) -> Callable[[Any, Any], Awaitable[Answer]]:
-    """What the page asked for, or {"error": one line, "field": the field it is about}."""
-    @functools.wraps(ask)
-    async def answer(self: Any, question: Any) -> Answer:
-        try:
-            return await ask(self, question)
-        except LoomError as error:
-            return {"error": str(error), "field": error.field or ""}
-        except (KeyError, TypeError, ValueError, AttributeError):
-            return {"error": ODD, "field": ""}
-
-    return answer
-
-
 class Answers:
     """What the inspector asks the server: each method takes one object and gives one. Steps count from 1 there."""
 
@@ -67,7 +51,7 @@ class Answers:
 
     def functions(self) -> list[Callable[..., Any]]:
         """For gradio, which names them after their `__name__` and passes one argument."""
-        return [_plain(getattr(self, name)) for name in
+        return [plain(getattr(self, name)) for name in
                 ("runs", "state", "frames", "look", "keep", "branch", "resume", "export", "stop")]
 
     @answered
@@ -137,18 +121,21 @@ class Answers:
 
     @answered
     async def branch(self, question: Any) -> Answer:
-        """{run, step, changes: field -> what was typed} -> {"run"}: the branch shares the steps up to this one."""
+        """{run, step, changes: field -> what was typed, "canvas" -> what is painted} -> {"run"}: the branch shares the
+        steps up to this one."""
         found = await self._find(question)
         changes = {name: form.number(value) if name in ("guidance", "seed") else value
                    for name, value in dict(question["changes"]).items()}
-        job = self.jobs.submit_fork(found.kept, int(question["step"]), changes)
+        if canvas := changes.pop("canvas", None):  # what is painted in the Regions tab
+            changes["regions"] = composition.regions_of(canvas, found.kept.request)
+        job = self.jobs.submit_fork(found.kept, int(question["step"]), changes, lasting=True)
         return {"run": job.id}
 
     @answered
     async def resume(self, question: Any) -> Answer:
         """{run} -> {"run"}: the same run, going on."""
         found = await self._find(question)
-        return {"run": self.jobs.submit_resume(found.kept).id}
+        return {"run": self.jobs.submit_resume(found.kept, lasting=True).id}
 
     @answered
     async def stop(self, question: Any) -> Answer:
@@ -180,14 +167,6 @@ class Answers:
 
 async def _await(shown: Awaitable[Any]) -> Any:
     return await shown
-
-
-def _plain(method: Callable[[Any], Awaitable[Answer]]) -> Callable[[Any], Awaitable[Answer]]:
-    async def ask(question: Any = None) -> Answer:
-        return await method(question)
-
-    ask.__name__ = method.__name__
-    return ask
 
 
 def _pixels(path: Any) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
+from gradio.blocks import Block
 
 from core import layoutfile, metadata
 from core.errors import BadRequest, LoomError
@@ -17,14 +17,18 @@ from core.layout import layout_of
 from core.request import MAX_SIDE, Request
 from core.samplers import SAMPLERS
 from ui import composition, form
+from ui.arrival import model_here, uploaded
 from ui.components.base import file_url
 from ui.components.cells import Cells, shares
 from ui.components.download import Download
 from ui.components.keep import Keep
+from ui.components.models_panel import ModelsPanel
 from ui.components.notes import Notes, lines
 from ui.components.number import NumberField
 from ui.components.region_canvas import RegionCanvas
 from ui.components.stage import Stage
+from ui.components.tokens import Tokens, counts
+from ui.components.words import Words, at_hand
 from ui.runform import QUICK, RunForm, drawn, unfolded
 from ui.stream import empty
 from ui.studio import Studio
@@ -32,7 +36,7 @@ from ui.studio import Studio
 SCOPE = "regions"
 TITLE = "Paint where things go, say what they are, press Generate."
 NOT_KEPT = ("canvas", "model")  # among the settings of a reload
-MORE = ("guidance", "schedule", "seed", "batch", "preview", "precision", "crop_after")
+MORE = ("guidance", "schedule", "seed", "batch", "preview", "precision", "clip_skip", "crop_after")
 PANORAMA = ("width", "height", "panorama", "stride", "wrap")
 # What was painted goes along to a size the model takes; while it is none, only the line beside the field changes.
 RESIZE = """(width, height, canvas) => {
@@ -41,25 +45,24 @@ RESIZE = """(width, height, canvas) => {
   return { ...canvas, resize: fits ? size : [] };
 }""".replace("MAX", str(MAX_SIDE))
 PNG = b"\x89PNG\r\n\x1a\n"
-MAX_FILE = 40_000_000  # bytes of a file that is opened
 
 
 class Regions(RunForm):
-    """Builds the tab inside the current gr.Tab and wires it. bar, model: the header's components."""
+    """Builds the tab inside the current gr.Tab and wires it. bar, model, panel: the header's components."""
 
-    def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown):
-        super().__init__(studio, bar, model)
+    def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown, panel: ModelsPanel):
+        super().__init__(studio, bar, model, panel)
         info = studio.info(studio.model)
         self.cell = info.multiple if info else 8
-        first = Request(model=studio.model)
-        self.start = composition.from_request(
-            first.replace(width=info.width, height=info.height) if info else first, self.cell)
+        self.start = composition.from_request(form.first_request(studio.model, info), self.cell)
         self.notes = Notes(SCOPE, lines(hints=composition.hints(self.start)))
+        self.tokens = Tokens(scope=SCOPE)
         self.cells, self.download, self.keep = Cells(), Download(), Keep(store="latent-loom.regions")
         with gr.Column(elem_classes=["regions-bench"]):
             with gr.Column(elem_classes=["regions-paint"]):
                 self.canvas = RegionCanvas({**self.start["canvas"], "fresh": True}, scope=SCOPE,
                                            presets=list(studio.layouts), server_functions=estimates(studio.jobs))
+                self.words = Words(at_hand(info, studio.extras, words=False), field=".painter textarea.region-prompt")
             with gr.Column(elem_classes=["regions-stage"]):
                 self.stage = Stage(self.empty_stage(studio.model), scope=SCOPE)
                 self._run()
@@ -69,7 +72,7 @@ class Regions(RunForm):
             "canvas": self.canvas, "negative_prompt": self.negative, "model": model, "sampler": self.sampler,
             "schedule": self.schedule, "steps": self.steps, "guidance": self.guidance, "seed": self.seed,
             "width": self.width, "height": self.height, "batch": self.batch, "precision": self.precision,
-            "preview": self.preview, "bootstrap": self.bootstrap, "masks": self.masks,
+            "clip_skip": self.clip_skip, "preview": self.preview, "bootstrap": self.bootstrap, "masks": self.masks,
             "crop_after": self.crop, "join_prompts": self.join, "panorama": self.panorama, "stride": self.stride,
             "wrap": self.wrap}
         self._wire()
@@ -78,6 +81,7 @@ class Regions(RunForm):
 
     def _beside(self) -> None:
         start = self.start
+        self.tokens.place("negative_prompt")
         self.negative = gr.Textbox("", label="Negative prompt", lines=1, max_lines=6,
                                    placeholder="What should not be there?")
         self.notes.place("negative_prompt")
@@ -117,6 +121,7 @@ class Regions(RunForm):
                 self.batch = NumberField("Pictures", start["batch"], low=1, high=16)
             self._machine(start)
             self._lines("schedule", "batch", "preview", "precision")
+            self._clip_skip(start)
             self.crop = NumberField("Crops after, % of the steps", start["crop_after"], low=0, high=100, step=5,
                                     slider=True)
             self.notes.place("crop_after")
@@ -134,16 +139,22 @@ class Regions(RunForm):
             field.input(trigger_mode="multiple", **remembered)
         self.negative.change(trigger_mode="multiple", **self.remembering(anyhow=False))  # a paste is no input to gradio
         self.canvas.edit(trigger_mode="always_last", **review)
+        counted: set[Block] = {self.canvas, self.negative, self.steps, self.join, self.model}
+        for event in (self.canvas.edit, self.negative.change, self.steps.input, self.join.input, self.chosen):
+            event(self.count, counted, [self.tokens], trigger_mode="always_last", **QUICK)
         for side in (self.width, self.height):
             side.input(None, [self.width, self.height, self.canvas], [self.canvas], show_progress="hidden",
                        api_visibility="private", js=RESIZE)
         self.canvas.sized(self.take_size, None, [self.width, self.height], **QUICK).then(**remembered)
-        self.model.input(self.change_model, inputs, [self.canvas, self.width, self.height], **QUICK).then(**remembered)
+        self.chosen(self.change_model, inputs, [self.canvas, self.width, self.height, self.sampler, self.schedule,
+                                                self.steps, self.guidance], **QUICK).then(**remembered)
+        for event in (self.chosen, self.keep.recall):
+            event(self.offer_words, [self.model], [self.words], **QUICK)
         self.generate.click(self.submit, inputs, [self.notes, self.seed, self.more, self.wide, self.meet],
                             trigger_mode="multiple", **QUICK).then(**remembered).then(**follow)
         for event in (self.canvas.preset, self.stage.example):
             event(self.take_preset, inputs, [*filled, self.notes], **QUICK).then(**remembered)
-        self.canvas.opened(self.open_file, inputs, [*filled, self.notes], **QUICK).then(**remembered)
+        self.taking(self.canvas.opened, lambda event: uploaded(event.get("path"), "regions"))
         self.canvas.saved(self.save, inputs, [self.download, self.notes], **QUICK)
         self.keep.recall(self.recall, inputs, [self.fields[name] for name in self.kept_names], **QUICK)
 
@@ -174,6 +185,12 @@ class Regions(RunForm):
         except LoomError as error:
             return lines((), error, hints), cells
 
+    def count(self, data: dict[Any, Any]) -> dict[str, str]:
+        """How long the prompts are, that of each region by its place."""
+        values = {name: data[component] for name, component in self.fields.items() if component in data}
+        counter = self.studio.counter(values["model"])
+        return counts(composition.prompts_of(values), counter, form.number(values["steps"]))
+
     def submit(self, data: dict[Any, Any], request: gr.Request) -> tuple[Any, ...]:
         """Queue what the form asks for: the lines beside the fields, the seed drawn, and what must be unfolded."""
         values = self.values(data)
@@ -198,13 +215,20 @@ class Regions(RunForm):
         return str(event._data.get("width", "")), str(event._data.get("height", ""))
 
     def change_model(self, data: dict[Any, Any]) -> tuple[Any, ...]:
-        """The canvas at the size another model is at home at."""
+        """The canvas at the size another model is at home at, and the settings it was distilled for."""
         values = self.values(data)
         info = self.studio.info(values["model"])
-        if not info:
-            return composition.untouched(values["canvas"]), values["width"], values["height"]
-        return (composition.resized(values["canvas"], info.width, info.height, info.multiple), str(info.width),
-                str(info.height))
+        canvas = composition.untouched(values["canvas"])
+        if info:
+            values |= {"width": str(info.width), "height": str(info.height), **form.advised(info, values)}
+            canvas = composition.resized(values["canvas"], info.width, info.height, info.multiple)
+        schedule = gr.Dropdown(choices=form.schedules(values["sampler"]), value=values["schedule"])
+        return (canvas, values["width"], values["height"], values["sampler"], schedule, values["steps"],
+                values["guidance"])
+
+    def offer_words(self, model: str) -> dict[str, Any]:
+        """The LoRAs and textual inversions for a model."""
+        return at_hand(self.studio.info(model), self.studio.extras, words=False)
 
     def take_preset(self, data: dict[Any, Any], event: gr.EventData) -> list[Any]:
         """A layout to start from; what stood there comes back with undo."""
@@ -217,14 +241,20 @@ class Regions(RunForm):
         request = composition.scaled(layout, info) if info else layout
         return self._take(values, request, info.multiple if info else self.cell)
 
-    def open_file(self, data: dict[Any, Any], event: gr.EventData) -> list[Any]:
+    def taking(self, event: Any, find: Callable[[dict[str, Any]], Path]) -> None:
+        """Let an event bring a layout here, or a picture's regions. find: the file, from the event's data; raises
+        LoomError."""
+        def take(data: dict[Any, Any], event: gr.EventData) -> list[Any]:
+            given = event._data if isinstance(event._data, dict) else {}
+            return self.open_file(self.values(data), lambda: find(given), str(given.get("name") or "file")[:80])
+
+        event(take, self.inputs, [*self.fields.values(), self.notes], **QUICK).then(**self.remembering())
+
+    def open_file(self, values: dict[str, Any], find: Callable[[], Path], name: str) -> list[Any]:
         """A layout file, or a picture that was made here: its regions come back."""
-        values = self.values(data)
-        found = event._data if isinstance(event._data, dict) else {}
-        info = self.studio.info(values["model"])
-        cell = info.multiple if info else self.cell
+        cell, path = self._cell(values["model"]), Path(name)
         try:
-            path, name = uploaded(found.get("path")), str(found.get("name") or "file")[:80]
+            path = find()
             if path.read_bytes()[:8] != PNG:
                 fields, states = layoutfile.sketch(path)
                 return self._take(values, Request(**{**composition.settings_only(values), **fields}), cell, states)
@@ -232,12 +262,16 @@ class Regions(RunForm):
             if not request.regions:
                 raise BadRequest(f"{name} was made without regions.", "regions")
         except LoomError as error:
-            line = str(error).replace(Path(str(found.get("path"))).name, str(found.get("name") or "file")[:80])
             untouched = {**values, "canvas": composition.untouched(values["canvas"])}
-            return [*self._fill(untouched), lines((), BadRequest(line, "regions"))]
-        seed = {"random": False, "seed": str(request.seed)}
-        return self._take({**values, **form.from_request(request), "model": values["model"], "seed": seed,
-                           "preview": values["preview"], "batch": values["batch"]}, request, cell)
+            return [*self._fill(untouched), lines((), BadRequest(str(error).replace(path.name, name), "regions"))]
+        model = model_here(request.model, self.studio.catalogue.names()) or values["model"]
+        return self._take({**values, **form.from_request(request), "model": model, "preview": values["preview"],
+                           "batch": values["batch"]}, request, self._cell(model))
+
+    def _cell(self, model: str) -> int:
+        """Pixels of a latent cell."""
+        info = self.studio.info(model)
+        return info.multiple if info else self.cell
 
     def _take(self, values: dict[str, Any], request: Request, cell: int,
               states: Sequence[layoutfile.State] = ()) -> list[Any]:
@@ -264,17 +298,6 @@ class Regions(RunForm):
 
     def empty_stage(self, model: str, message: str = "") -> dict[str, Any]:
         return empty(list(self.studio.layouts), message, TITLE)
-
-
-def uploaded(path: object) -> Path:
-    """A file this page has just sent. Raises BadRequest for any other place."""
-    folder = Path(get_upload_folder()).resolve()
-    found = Path(str(path)).resolve()
-    if not found.is_relative_to(folder) or not found.is_file():
-        raise BadRequest("That file has not arrived: choose it again.", "regions")
-    if found.stat().st_size > MAX_FILE:
-        raise BadRequest(f"That file is larger than {MAX_FILE // 10**6} MB: it is no layout of this studio.", "regions")
-    return found
 
 
 def estimates(jobs: Jobs) -> list[Callable[..., Any]]:

@@ -4,41 +4,50 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from core.errors import LoomError
 from core.models.catalogue import ModelInfo
-from core.request import Request
+from core.ownpresets import SETTINGS
 from core.samplers import SAMPLERS
 from core.storybook import vocabulary
-from ui import form
+from ui import arrival, form
+from ui.components.arrival import Arrival
 from ui.components.bar import bar_state
 from ui.components.base import file_url
 from ui.components.keep import Keep
+from ui.components.models_panel import ModelsPanel
 from ui.components.notes import Notes, lines
 from ui.components.number import NumberField
 from ui.components.stage import Stage
-from ui.components.words import Words, append, kinds
+from ui.components.tokens import Tokens, counts
+from ui.components.words import Words, at_hand
+from ui.models import choices
+from ui.presetbox import PresetBox, said
 from ui.runform import QUICK, RunForm, drawn, unfolded
 from ui.stream import empty
 from ui.studio import Studio
 
 SCOPE = "txt2img"
+COUNTED = ("prompt", "negative_prompt", "style", "model", "steps")  # what the number of tokens hangs on
 OTHER_EXAMPLES = ["a lighthouse on a cliff at sunset", "a bowl of lemons on a wooden table, morning light",
                   "an old tram in a narrow street, rain"]
 
 
 class TextToImage(RunForm):
-    """Builds the tab inside the current gr.Tab and wires it. bar, model: the header's components."""
+    """Builds the tab inside the current gr.Tab and wires it. bar, model, panel: the header's components."""
 
-    def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown):
-        super().__init__(studio, bar, model)
-        self.start = form.from_request(self._first_request())
+    def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown, panel: ModelsPanel):
+        super().__init__(studio, bar, model, panel)
+        self.start = form.from_request(form.first_request(studio.model, studio.info(studio.model)))
         self.notes = Notes(SCOPE, lines(hints=form.hints(self.start)))
         self.keep = Keep(store="latent-loom.txt2img")
+        self.tokens = Tokens(self._count(self.start), scope=SCOPE)
         with gr.Column(elem_classes=["workbench"]):
             with gr.Column(elem_classes=["bench-prompt"]):
                 self._prompt()
@@ -49,21 +58,25 @@ class TextToImage(RunForm):
         self.fields = {"prompt": self.prompt, "negative_prompt": self.negative, "style": self.style, "model": model,
                        "sampler": self.sampler, "schedule": self.schedule, "steps": self.steps,
                        "guidance": self.guidance, "seed": self.seed, "width": self.width, "height": self.height,
-                       "batch": self.batch, "precision": self.precision, "preview": self.preview}
+                       "batch": self.batch, "precision": self.precision, "clip_skip": self.clip_skip,
+                       "preview": self.preview}
         self._wire()
 
     # -- what stands where
 
     def _prompt(self) -> None:
         info = self.studio.info(self.studio.model)
+        self.tokens.place("prompt")
         self.prompt = gr.Textbox("", label="Prompt", lines=3, max_lines=8, autofocus=True, elem_id="prompt",
                                  placeholder="What should be in the picture?")
         self.notes.place("prompt", steady=True)
-        self.words = Words(kinds() if info and info.is_storybook else {})
+        self.arrival = Arrival()
+        self.words = Words(at_hand(info, self.studio.extras), field="#prompt textarea")
 
     def _settings(self) -> None:
         studio, start = self.studio, self.start
         info = studio.info(studio.model)
+        self.tokens.place("negative_prompt")
         self.negative = gr.Textbox("", label="Negative prompt", lines=1, max_lines=6,
                                    placeholder="What should not be there?")
         self.notes.place("negative_prompt")
@@ -80,6 +93,7 @@ class TextToImage(RunForm):
         self.notes.place("steps")
         with gr.Accordion("More", open=False, elem_classes=["more"]) as self.more:
             self._more(start)
+        self.presets = PresetBox(studio)
         card = model_card(info)
         with gr.Accordion("About this model", open=False, visible=bool(card), elem_classes=["more"]) as self.about:
             self.card = gr.Markdown(card, elem_classes=["card"])
@@ -96,6 +110,7 @@ class TextToImage(RunForm):
         self._lines("width", "height", "batch")
         self._machine(start)
         self._lines("preview", "precision")
+        self._clip_skip(start)
 
     # -- what happens when
 
@@ -106,8 +121,11 @@ class TextToImage(RunForm):
         for text in (self.prompt, self.negative):  # a paste is a change to gradio, but no input
             text.change(self.review, inputs, [self.notes], trigger_mode="always_last", **QUICK)
             text.change(trigger_mode="multiple", **self.remembering(anyhow=False))
+        counted: set[Block] = {self.fields[name] for name in COUNTED}
+        for event in (self.prompt.change, self.negative.change, self.style.input, self.steps.input, self.chosen):
+            event(self.count, counted, [self.tokens], trigger_mode="always_last", **QUICK)
         for field in (self.sampler, self.schedule, self.style, self.steps, self.guidance, self.seed, self.batch,
-                      self.width, self.height, self.size, self.preview, self.precision):
+                      self.width, self.height, self.size, self.preview, self.precision, self.clip_skip):
             field.input(self.review, inputs, [self.notes], trigger_mode="always_last", **QUICK)
             field.input(trigger_mode="multiple", **remembered)
         self.size.input(None, [self.size, self.width, self.height], [self.width, self.height], show_progress="hidden",
@@ -118,18 +136,62 @@ class TextToImage(RunForm):
                        js=f"(w, h) => {_offered_sizes_js(self.studio)}.includes(`${{w}}x${{h}}`) ? `${{w}}x${{h}}` "
                           f": '{form.CUSTOM}'")
         of_model = [self.size, self.style, self.words, self.about, self.card, self.notes, self.bar]
-        self.model.input(self.change_model, inputs, [self.width, self.height, *of_model], **QUICK).then(**remembered)
+        settings = [self.width, self.height, self.sampler, self.schedule, self.steps, self.guidance]
+        self.chosen(self.change_model, inputs, [*settings, *of_model], **QUICK).then(**remembered)
+        self._wire_presets()
         self.generate.click(self.submit, inputs, marks, trigger_mode="multiple", **QUICK).then(**remembered).then(
             **follow)
         self.stage.example(self.take_example, None, [self.prompt], **QUICK).then(
             self.submit, inputs, marks, **QUICK).then(**follow)
-        self.words.pick(self.pick, [self.prompt], [self.prompt], **QUICK)
-        self.keep.recall(self.recall, inputs, [*self.fields.values(), *(c for c in of_model if c is not self.style)],
-                         **QUICK)
+        self.filled = [*self.fields.values(), *(c for c in of_model if c is not self.style)]
+        self.keep.recall(self.recall, inputs, self.filled, **QUICK)
+        self.taking(self.arrival.dropped, lambda event: arrival.uploaded(event.get("path")))
+
+    def _wire_presets(self) -> None:
+        box, model = self.presets, self.model
+        inputs = {*self.inputs, box.chosen, box.kind, box.name}
+        listed = [box.chosen, box.name, box.notes]
+        changed = [self.style, self.negative, *(self.fields[name] for name in SETTINGS), self.size, self.notes,
+                   box.notes]
+        box.use.click(self.apply_preset, inputs, changed, **QUICK).then(**self.remembering()).then(
+            self.count, {self.fields[name] for name in COUNTED}, [self.tokens], **QUICK)
+        save = box.save.click(self.save_preset, inputs, listed, **QUICK)
+        rename = box.rename.click(box.rename_chosen, [model, box.chosen, box.name], listed, **QUICK)
+        delete = box.delete.click(box.delete_chosen, [model, box.chosen, box.name], listed, **QUICK)
+        bring = box.upload.upload(box.import_csv, [model, box.chosen, box.upload], [box.chosen, box.notes], **QUICK)
+        for event in (save, rename, delete, bring):
+            event.then(self.offer_styles, [model, self.style], [self.style], **QUICK)
+        self.chosen(box.offered, [model], [box.chosen], **QUICK)
+
+    def apply_preset(self, data: dict[Any, Any]) -> tuple[Any, ...]:
+        """The form with what the chosen preset holds, and the lines beside it."""
+        values, said_so = self.values(data), said("Applied.")
+        try:
+            values = self.presets.applied(values, data[self.presets.chosen])
+        except LoomError as error:
+            said_so = lines(error=error)
+        schedule = gr.Dropdown(choices=form.schedules(values["sampler"]), value=values["schedule"])
+        about = self._of_model(values)
+        return (about["style"], values["negative_prompt"],
+                *({**values, "schedule": schedule}[name] for name in SETTINGS), about["size"], self._review(values),
+                said_so)
+
+    def save_preset(self, data: dict[Any, Any]) -> tuple[Any, Any, Any]:
+        """Save the form as the box says: its list, its name's field and its line."""
+        box = self.presets
+        return box.save_form(self.values(data), data[box.kind], data[box.name], data[box.chosen])
+
+    def offer_styles(self, model: str, style: str) -> Any:
+        """The list of styles as it is now; one that is gone gives way to none."""
+        return gr.Dropdown(choices=self._styles(model), value=self._style_there({"model": model, "style": style}))
+
+    def offer_presets(self, model: str) -> tuple[Any, Any]:
+        """The lists of styles and presets as they are now."""
+        return gr.Dropdown(choices=self._styles(model)), self.presets.offered(model)
 
     def _style(self, values: dict[str, Any]) -> Any:
         name = values["style"]
-        return None if not name or name == form.NO_STYLE else self.studio.styles[name]
+        return None if not name or name == form.NO_STYLE else self.studio.style(name)
 
     def review(self, data: dict[Any, Any]) -> dict[str, Any]:
         """The lines beside the fields, for the form as it stands."""
@@ -145,6 +207,20 @@ class TextToImage(RunForm):
         except LoomError as problem:
             error = problem
         return lines(notes, error, form.hints(values, style))
+
+    def count(self, data: dict[Any, Any]) -> dict[str, str]:
+        """How long the prompts are, with what the style adds."""
+        return self._count({name: data[component] for name, component in self.fields.items() if component in data})
+
+    def _count(self, values: dict[str, Any]) -> dict[str, str]:
+        prompt, negative = values["prompt"] or "", values["negative_prompt"] or ""
+        try:
+            if style := self._style(values):
+                prompt, negative = style.apply(prompt, negative)
+        except LoomError:
+            pass  # the form says so already
+        return counts({"prompt": prompt, "negative_prompt": negative}, self.studio.counter(values["model"]),
+                      form.number(values["steps"]))
 
     def submit(self, data: dict[Any, Any], request: gr.Request) -> tuple[Any, Any, Any]:
         """Queue what the form asks for: the lines beside the fields, the seed drawn, and More, open if need be."""
@@ -166,29 +242,53 @@ class TextToImage(RunForm):
         """The form as this browser left it, with the model that was chosen, if it is still here."""
         values = self.values(data)
         kept = self.recalled(event)
-        if kept.get("model") not in self.studio.catalogue.names():
-            kept = {**kept, "model": values["model"]} if kept else {}
-        values |= kept
+        if kept and self.studio.recalled(kept["model"]):
+            self.studio.chosen.add(kept["model"])
+        elif kept:
+            kept |= {name: values[name] for name in ("model", "width", "height", *form.ADVISED)}
+        return self._fill(values | kept)
+
+    def _fill(self, values: dict[str, Any]) -> list[Any]:
+        """The whole form with these values in it, for `filled`."""
         values["style"] = self._style_there(values)
         about = self._of_model(values)
-        fields = {**values, "style": about.pop("style")}
+        schedule = gr.Dropdown(choices=form.schedules(values["sampler"]), value=values["schedule"])
+        model = gr.Dropdown(choices=choices(self.studio), value=values["model"])  # a pair may not be listed yet
+        fields = {**values, "style": about.pop("style"), "schedule": schedule, "model": model}
         return [*(fields[name] for name in self.fields), *about.values(), self._review(values),
                 bar_state(self.studio, values["model"])]
+
+    def taking(self, event: Any, find: Callable[[dict[str, Any]], Path]) -> None:
+        """Let an event bring a picture's settings here. find: its file, from the event's data; raises LoomError."""
+        def take(data: dict[Any, Any], event: gr.EventData) -> list[Any]:
+            given = event._data if isinstance(event._data, dict) else {}
+            return self.take(self.values(data), lambda: find(given), str(given.get("name") or "file")[:80])
+
+        event(take, self.inputs, [*self.filled, self.arrival], **QUICK).then(**self.remembering()).then(
+            self.count, {self.fields[name] for name in COUNTED}, [self.tokens], **QUICK)
+
+    def take(self, values: dict[str, Any], find: Callable[[], Path], name: str) -> list[Any]:
+        """The form with a picture's settings in it, and the card about them; as it was when they cannot be read."""
+        models = self.studio.catalogue.names()
+        try:
+            found = arrival.read(find(), name)
+        except LoomError as error:
+            return [*self._fill(values), arrival.failure(name, error)]
+        card = arrival.card(found, name, models, values["model"])
+        return [*self._fill(arrival.filled(values, found, models)), card]
 
     def take_example(self, event: gr.EventData) -> str:
         return str(event._data.get("prompt", ""))
 
-    def pick(self, prompt: str, event: gr.EventData) -> str:
-        return append(prompt or "", str(event._data.get("word", "")))
-
     def change_model(self, data: dict[Any, Any]) -> tuple[Any, ...]:
-        """The form for another model: its sizes, its styles, its words."""
+        """The form for another model: its sizes, its styles, its words, and the settings it was distilled for."""
         values = self.values(data)
         if info := self.studio.info(values["model"]):
-            values |= {"width": str(info.width), "height": str(info.height)}
+            values |= {"width": str(info.width), "height": str(info.height), **form.advised(info, values)}
         values["style"] = self._style_there(values)
-        return (values["width"], values["height"], *self._of_model(values).values(), self._review(values),
-                bar_state(self.studio, values["model"]))
+        schedule = gr.Dropdown(choices=form.schedules(values["sampler"]), value=values["schedule"])
+        return (values["width"], values["height"], values["sampler"], schedule, values["steps"], values["guidance"],
+                *self._of_model(values).values(), self._review(values), bar_state(self.studio, values["model"]))
 
     def _of_model(self, values: dict[str, Any]) -> dict[str, Any]:
         """What hangs on the model: the sizes and styles that are offered, its words and its card."""
@@ -199,7 +299,7 @@ class TextToImage(RunForm):
         card = model_card(info)
         return {"size": gr.Dropdown(choices=form.sizes(info), value=size),
                 "style": gr.Dropdown(choices=self._styles(values["model"]), value=values["style"]),
-                "words": kinds() if info and info.is_storybook else {}, "about": gr.Accordion(visible=bool(card)),
+                "words": at_hand(info, self.studio.extras), "about": gr.Accordion(visible=bool(card)),
                 "card": card}
 
     def _style_there(self, values: dict[str, Any]) -> str:
@@ -207,11 +307,6 @@ class TextToImage(RunForm):
 
     def _styles(self, model: str) -> list[str]:
         return [form.NO_STYLE, *(style.name for style in self.studio.styles_for(model))]
-
-    def _first_request(self) -> Request:
-        info = self.studio.info(self.studio.model)
-        start = Request(model=self.studio.model)
-        return start.replace(width=info.width, height=info.height) if info else start
 
 
 def examples(info: ModelInfo | None) -> list[str]:

@@ -1,0 +1,83 @@
+"""The queue -> what its panel shows: the own runs one by one, the others' only as a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.job import Job
+from core.jobs import Jobs
+from core.paces import Forecast
+from ui.components.base import file_url
+from ui.stream import settings_line
+
+MOVES = ("up", "down", "top")
+ACTS = ("stop", "pause", "resume", "discard", *MOVES)
+
+State = dict[str, Any]
+
+
+def state_of(jobs: Jobs, owner: str) -> State:
+    """{"count": runs of everybody that run or wait, "rows": own ones, "others": a line, "forever"}, as JSON."""
+    line = jobs.line()
+    own = [job for job in line if job.owner == owner]
+    waiting = [job for job in own if job.state == "waiting"]
+    others = len([job for job in line if job.owner != owner and job.state != "paused"])
+    return {"count": len([job for job in line if job.state != "paused"]),
+            "rows": [_row(job, jobs, waiting) for job in own],
+            "others": f"{others} of other people" if others else "", "forever": jobs.forever(owner) is not None}
+
+
+def act(jobs: Jobs, owner: str, asked: Any) -> None:
+    """{job, act} of one's own job; anything else is passed over."""
+    if not isinstance(asked, dict):
+        return
+    name, what = str(asked.get("job", "")), asked.get("act")
+    job = jobs.get(name)
+    if job is None or job.owner != owner or what not in ACTS:
+        return
+    if what in MOVES:
+        jobs.move(name, what)
+    else:
+        getattr(jobs, str(what))(name)
+
+
+def _row(job: Job, jobs: Jobs, waiting: list[Job]) -> State:
+    place = waiting.index(job) if job in waiting else -1
+    return {"job": job.id, "state": job.state, "prompt": job.request.prompt, "line": settings_line(job.request),
+            "words": words(job, jobs.forecast(job)), "thumb": _thumb(job), "part": round(len(job.steps) / job.total, 3),
+            "ending": job.cancel.is_set(), "up": place > 0, "down": 0 <= place < len(waiting) - 1}
+
+
+def words(job: Job, forecast: Forecast) -> str:
+    """How far, how long still: "step 3 of 20 · 4 s left"."""
+    if job.cancel.is_set():
+        return "stopping"
+    if job.state == "paused":
+        return f"paused after step {len(job.steps)} of {job.total}" if job.steps else "paused"
+    about = "" if forecast.exact else "about "
+    left = "" if forecast.left is None else f"{about}{span(forecast.left)}"
+    if job.state == "running":
+        step = f"step {len(job.steps)} of {job.total}" if job.steps else "getting ready"
+        if job.resting:
+            return f"{step} · pauses after this step"
+        return f"{step} · {left} left" if left else step
+    ahead = f"{forecast.ahead} before it" if forecast.ahead else "next"
+    return f"{ahead} · done in {left}" if left else f"{ahead} · nothing like it was timed yet"
+
+
+def span(value: float) -> str:
+    """Seconds as people say them: "8 s", "3 min 20 s", "1 h 5 min"."""
+    whole = max(round(value), 1)
+    if whole < 100:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60 // 10 * 10} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _thumb(job: Job) -> str:
+    """The newest preview; "" before the first."""
+    if job.preview.decoder == "none":
+        return ""
+    shown = next((k for k in range(len(job.steps) - 1, -1, -1) if k not in job.without_frame), None)
+    return "" if shown is None else file_url(job.frame(shown))

@@ -1,0 +1,121 @@
+"""The Presets of a form: apply one, save the form as one, rename, delete, and bring in a styles.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from core.errors import BadRequest, LoomError
+from core.ownpresets import FILES, SETTINGS, style_values
+from ui import form
+from ui.components.notes import Notes, lines
+from ui.studio import Studio
+
+KINDS = [("Style: the words of both prompts", "style"), ("Settings: sampler, steps, size, ...", "settings"),
+         ("Negative prompt", "negative")]
+_LABELS = {"style": "Style", "settings": "Settings", "negative": "Negative"}
+_SHOWN_LINES = 5  # of an import: more would push the form out of sight
+
+
+class PresetBox:
+    """Builds the folded box where it is made. What its buttons do to the form is for the form to wire."""
+
+    def __init__(self, studio: Studio):
+        self.studio = studio
+        self.notes = Notes("presets")
+        with gr.Accordion("Presets", open=False, elem_classes=["more", "presets"]):
+            self.chosen = gr.Dropdown(self.choices(studio.model), value=None, label="Preset")
+            with gr.Row(elem_classes=["pair three"]):
+                self.use = gr.Button("Apply", size="sm", min_width=60)
+                self.rename = gr.Button("Rename", size="sm", min_width=60)
+                self.delete = gr.Button("Delete", size="sm", min_width=60)
+            self.name = gr.Textbox("", label="Name", max_lines=1, placeholder="for a new one, or to rename")
+            self.kind = gr.Dropdown(KINDS, value="style", label="Save as")
+            with gr.Row(elem_classes=["pair"]):
+                self.save = gr.Button("Save the form", size="sm", min_width=60)
+                self.upload = gr.UploadButton("Import styles.csv", file_types=[".csv"], size="sm", min_width=60)
+            self.notes.place("presets")
+
+    def choices(self, model: str) -> list[tuple[str, str]]:
+        """(label, kind:name) of what can be applied with a model."""
+        styles = {style.name for style in self.studio.styles_for(model)}
+        return [(f"{_LABELS[kind]}: {name}", f"{kind}:{name}") for kind in FILES
+                for name in self.studio.presets.all(kind) if kind != "style" or name in styles]
+
+    def offered(self, model: str, chosen: str | None = None) -> Any:
+        """The list anew, with this one chosen."""
+        return gr.Dropdown(choices=self.choices(model), value=chosen)
+
+    def applied(self, values: Mapping[str, Any], chosen: str | None) -> dict[str, Any]:
+        """The form's values with those of a preset; what was typed stays. Raises BadRequest."""
+        preset = self.studio.presets.get(*_parts(chosen))
+        if preset.kind == "style":
+            if preset.name not in [style.name for style in self.studio.styles_for(values["model"])]:
+                raise BadRequest(f"The style {preset.name!r} uses words that this model does not know: choose another.",
+                                 "presets")
+            return {**values, "style": preset.name}
+        if preset.kind == "settings":
+            return {**values, **form.written(preset.values)}
+        typed, added = (values["negative_prompt"] or "").strip(" ,"), preset.values["negative_prompt"]
+        return {**values, "negative_prompt": typed if added in typed else ", ".join(filter(None, (typed, added)))}
+
+    def save_form(self, values: Mapping[str, Any], kind: str, name: str, chosen: str | None) -> tuple[Any, Any, Any]:
+        """Save what the form holds of a kind: the list, the name's field and the line."""
+        try:
+            if kind == "style":
+                held: dict[str, Any] = style_values(values["prompt"] or "", values["negative_prompt"] or "")
+            elif kind == "settings":
+                held = {field: form.number(values[field]) for field in SETTINGS}
+            else:
+                held = {"negative_prompt": values["negative_prompt"] or ""}
+            saved = self.studio.presets.save(kind, name, held)
+        except LoomError as error:
+            return self.offered(values["model"], chosen), name, _refused(error)
+        return self.offered(values["model"], f"{kind}:{saved.name}"), "", said(f"Saved {saved.name!r}.")
+
+    def rename_chosen(self, model: str, chosen: str | None, name: str) -> tuple[Any, Any, Any]:
+        """The same, after the chosen preset got another name."""
+        try:
+            kind, old = _parts(chosen)
+            new = self.studio.presets.rename(kind, old, name).name
+        except LoomError as error:
+            return self.offered(model, chosen), name, _refused(error)
+        return self.offered(model, f"{kind}:{new}"), "", said(f"{old!r} is {new!r} now.")
+
+    def delete_chosen(self, model: str, chosen: str | None, name: str) -> tuple[Any, Any, Any]:
+        """The same, after the chosen preset was deleted."""
+        try:
+            kind, old = _parts(chosen)
+            self.studio.presets.delete(kind, old)
+        except LoomError as error:
+            return self.offered(model, chosen), name, _refused(error)
+        return self.offered(model), name, said(f"Deleted {old!r}.")
+
+    def import_csv(self, model: str, chosen: str | None, file: str) -> tuple[Any, Any]:
+        """Take over the styles of a file that was dropped: the list, and how many came."""
+        try:
+            count, left = self.studio.presets.import_styles(Path(file))
+        except LoomError as error:
+            return self.offered(model, chosen), _refused(error)
+        more = [f"{len(left) - _SHOWN_LINES} more did not come."] if len(left) > _SHOWN_LINES else []
+        report = " ".join([f"Styles that came: {count}.", *left[:_SHOWN_LINES], *more])
+        return self.offered(model, chosen), {"presets": ["note" if left else "hint", report]}
+
+
+def said(text: str) -> dict[str, list[str]]:
+    """A line below the box."""
+    return lines(hints={"presets": text})
+
+
+def _refused(error: LoomError) -> dict[str, list[str]]:
+    return {"presets": ["error", str(error)]}
+
+
+def _parts(chosen: str | None) -> tuple[str, str]:
+    if not chosen:
+        raise BadRequest("No preset is chosen: choose one from the list.", "presets")
+    kind, _, name = chosen.partition(":")
+    return kind, name

@@ -1,0 +1,142 @@
+"""The history -> what the gallery shows. The only adapter between core.history and the page."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from core import contestfile, metadata
+from core.errors import BadRequest, LoomError
+from core.history import Entry, History, Query
+from core.history.thumbs import thumb
+from core.trajectory import SUFFIX
+from ui.answers import Answer, answered, plain
+from ui.arrival import others
+from ui.components.base import file_url
+from ui.inspection import when
+from ui.stream import settings_line
+
+MOST_THUMBS = 24  # that are made for one answer
+SHOWN = 200  # characters of a prompt in a tile's name
+_WORDS = ("words", "model", "sampler", "since", "until", "tag")
+_RUN = re.compile(r"\d{6}-[\w-]{6}-")  # the beginning of the names of a run's files; see Jobs._stem
+
+
+class Shelf:
+    """What the gallery asks the server: each method takes one object and gives one."""
+
+    def __init__(self, history: History, frames: Path):
+        self.history, self.spare = history, frames / "thumbs"
+
+    def functions(self) -> list[Callable[..., Any]]:
+        """For gradio, which names them after their `__name__` and passes one argument."""
+        return [plain(getattr(self, name)) for name in
+                ("look", "thumbs", "detail", "choices", "change", "empty_trash")]
+
+    @answered
+    async def look(self, question: Any) -> Answer:
+        """{words, model, ..., favourites, trash, offset, count} -> {"total", "rows", "building", "note"}"""
+        query, offset = _query(question), int(question.get("offset", 0))
+        count = int(question.get("count", 60))
+
+        def find() -> Answer:
+            building = self.history.refresh() if question.get("fresh") else False
+            total, entries = self.history.search(query, offset, count)
+            skipped = self.history.skipped()
+            notes = [self.history.note] * bool(self.history.note)
+            if skipped:
+                more = f" And {len(skipped) - 1} more." if len(skipped) > 1 else ""
+                notes.append(f"{skipped[0]}{more}")
+            return {"total": total, "rows": [self._row(entry) for entry in entries], "building": building,
+                    "note": " ".join(notes)}
+
+        return await asyncio.to_thread(find)
+
+    @answered
+    async def thumbs(self, question: Any) -> Answer:
+        """{ids} -> {"urls": {id: address}}; one that cannot be made has an empty one."""
+        def make() -> Answer:
+            urls = {}
+            for identity in list(question["ids"])[:MOST_THUMBS]:
+                try:
+                    urls[str(identity)] = file_url(thumb(self.history, self.history.get(int(identity)), self.spare))
+                except LoomError:
+                    urls[str(identity)] = ""
+            return {"urls": urls}
+
+        return await asyncio.to_thread(make)
+
+    @answered
+    async def detail(self, question: Any) -> Answer:
+        """{id} -> everything about a picture, for the large view."""
+        return await asyncio.to_thread(lambda: self._detail(self.history.get(int(question["id"]))))
+
+    @answered
+    async def choices(self, question: Any) -> Answer:
+        """What can be searched for."""
+        return dict(await asyncio.to_thread(self.history.choices))
+
+    @answered
+    async def change(self, question: Any) -> Answer:
+        """{id, one of: favourite, tags, deleted} -> the row as it is then."""
+        identity = int(question["id"])
+
+        def work() -> Answer:
+            if "deleted" in question:
+                move = self.history.delete if question["deleted"] else self.history.restore
+                return self._row(move(identity))
+            return self._row(self.history.mark(identity, question.get("favourite"), question.get("tags")))
+
+        return await asyncio.to_thread(work)
+
+    @answered
+    async def empty_trash(self, question: Any) -> Answer:
+        """-> {"gone": how many}"""
+        return {"gone": await asyncio.to_thread(self.history.empty_trash)}
+
+    def _row(self, entry: Entry) -> Answer:
+        path = self.spare / "" if self.history.note else self.history.thumb_path(entry)
+        return {"id": entry.id, "width": entry.width, "height": entry.height, "prompt": entry.prompt[:SHOWN],
+                "when": when(entry.made), "favourite": entry.favourite, "tags": list(entry.tags),
+                "thumb": file_url(path) if path.is_file() else ""}
+
+    def _detail(self, entry: Entry) -> Answer:
+        path = self.history.path(entry)
+        found = metadata.read(path)
+        settings = found.settings
+        line = settings_line(found.request) if found.request else ""
+        if settings and not line:
+            given = settings.values
+            line = " · ".join(f"{name} {given[name]}" for name in ("seed", "sampler", "schedule", "steps", "guidance",
+                                                                   "model") if name in given)
+        deleted = entry.deleted is not None
+        return {**self._row(entry), "prompt": entry.prompt, "negative": entry.negative, "url": file_url(path),
+                "name": path.name, "line": line, "program": entry.program,
+                "about": f"{when(entry.made)} · {entry.width} × {entry.height} px · {entry.bytes / 1000:,.0f} kB",
+                "other": others(settings), "settings": settings is not None,
+                "regions": entry.regions, "run": "" if deleted else self._run(path),
+                "compare": "" if deleted else contestfile.of_picture(path, self.history.outputs), "deleted": deleted}
+
+    def _run(self, path: Path) -> str:
+        """The kept steps a picture came of, by their place below the outputs; "" when there are none."""
+        if not (start := _RUN.match(path.name)):
+            return ""
+        kept = [other for other in path.parent.iterdir()
+                if other.name.startswith(start[0]) and other.suffix == SUFFIX]
+        own = [other for other in kept if other.stem == path.stem]
+        return (own or kept)[0].relative_to(self.history.outputs).as_posix() if kept else ""
+
+    def file(self, event: Mapping[str, Any]) -> Path:
+        """The picture that an event is about. Raises LoomError."""
+        try:
+            return self.history.path(self.history.get(int(event.get("id", ""))))
+        except (TypeError, ValueError):
+            raise BadRequest("That picture is not in the history: choose another one.") from None
+
+
+def _query(question: Mapping[str, Any]) -> Query:
+    return Query(**{name: str(question.get(name) or "") for name in _WORDS},
+                 favourites=bool(question.get("favourites")), trash=bool(question.get("trash")))

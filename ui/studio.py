@@ -71,6 +71,7 @@ class Studio:
         """Whether a page that remembers this model may open with it: not where the command line has named another
         since, nor where it is gone."""
         return isinstance(model, str) and (model in self.chosen or not self.explicit) and self.info(model) is not None
+
     @property
     def extras(self) -> Extras:
         """The LoRAs and textual inversions that prompts may name."""

@@ -78,7 +78,7 @@ export function mount({ element, props, trigger, watch }) {
     const acts = tag("div", "", "queue-acts");
     text.append(row.prompt, row.words, row.bar);
     for (const act of Object.keys(ICONS)) {
-      row.acts[act] = button("", "icon", () => trigger("act", { job, act }));
+      row.acts[act] = button("", "queue-icon", () => trigger("act", { job, act }));
       row.acts[act].append(icon(ICONS[act]));
       row.acts[act].title = NAMES[act];
       acts.append(row.acts[act]);

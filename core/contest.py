@@ -51,8 +51,9 @@ class Contest:
     files: list[Path] = field(default_factory=list)  # grid.png, results.csv, results.json, the animated grid
     film: Film | None = None
     error: str = ""  # what ended it before its time
-    # begins at the time in ms, so that a page that saw it before a restart sees it go on
-    changed: int = field(default_factory=lambda: round(1000 * time.time()))
+    # begins at the time in microseconds, which no count of changes outruns: a page that saw it before a restart sees it
+    # go on
+    changed: int = field(default_factory=lambda: time.time_ns() // 1000)
     cancel: threading.Event = field(default_factory=threading.Event)
     forgotten: bool = False  # nobody can ask for it any more
     stale: bool = False  # made with other weights than those that are here: it can be looked at, not gone on with

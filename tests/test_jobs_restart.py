@@ -32,7 +32,8 @@ def journal(queue: Jobs) -> list[str]:
 
 def killed(queue: Jobs, outputs: Path) -> Path:
     """The outputs folder as it would be had the studio been killed now."""
-    shutil.copytree(queue.outputs, outputs, ignore=shutil.ignore_patterns("*.part"))  # half written: gone or renamed by now
+    half_written = shutil.ignore_patterns("*.part")  # renamed while it is copied
+    shutil.copytree(queue.outputs, outputs, ignore=half_written)
     return outputs
 
 
@@ -135,7 +136,8 @@ def test_a_run_that_brings_the_studio_down_at_every_start_is_paused_in_the_end(
     studios[-1].resume(left.id)
     finish(studios[-1], runners[-1], left, beside)
     assert left.state == "done"
-    for studio in studios[1:]:
+    for studio, made in zip(studios[1:], runners[1:], strict=True):
+        made.gate.release(1000)
         studio.close()
 
 

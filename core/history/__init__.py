@@ -241,8 +241,11 @@ class History:
                     entry.tags if tags is None else cleaned(tags))
 
         def work(db: sqlite3.Connection) -> None:  # inside the transaction, so that processes take turns
-            if db.execute("UPDATE pictures SET favourite = ? WHERE id = ?", [note.favourite, identity]).rowcount:
-                _set_tags(db, identity, note.tags)
+            # by its file: an index that had to be built anew in between has given it another id
+            row = db.execute("UPDATE pictures SET favourite = ? WHERE file = ? RETURNING id",
+                             [note.favourite, entry.file]).fetchone()
+            if row:
+                _set_tags(db, row["id"], note.tags)
             self._note({entry.place: note})
 
         self.index.write(work)
@@ -285,7 +288,7 @@ class History:
 
         def work(db: sqlite3.Connection) -> None:
             for row in rows:
-                db.execute("DELETE FROM pictures WHERE id = ?", [row["id"]])
+                db.execute("DELETE FROM pictures WHERE file = ?", [row["file"]])
             gone = {row["place"] for row in rows if not (self.outputs / row["place"]).exists()}
             if gone & set(self.notes.read()):
                 self._note(dict.fromkeys(gone))
@@ -310,9 +313,12 @@ class History:
             raise OutputError(f"{entry.place} cannot be moved ({error.strerror}): nothing was changed.") from error
 
         def work(db: sqlite3.Connection) -> None:
-            db.execute("DELETE FROM pictures WHERE file = ? AND id != ?", [file, entry.id])
-            db.execute("UPDATE pictures SET file = ?, folder = ?, deleted = ? WHERE id = ?",
-                       [file, file.rpartition("/")[0], deleted, entry.id])
+            if db.execute("SELECT 1 FROM pictures WHERE file = ?", [entry.file]).fetchone():
+                db.execute("DELETE FROM pictures WHERE file = ?", [file])
+                db.execute("UPDATE pictures SET file = ?, folder = ?, deleted = ? WHERE file = ?",
+                           [file, file.rpartition("/")[0], deleted, entry.file])
+            else:  # another process has seen the move already
+                db.execute("UPDATE pictures SET deleted = ? WHERE file = ?", [deleted, file])
 
         self.index.write(work)
         return entry._replace(file=file, deleted=deleted)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -120,7 +121,7 @@ class Index:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if not self.path.exists():
-                return self._make()
+                return self._make(instead=False)
             db = None
             try:
                 db = _connect(self.path)
@@ -142,33 +143,41 @@ class Index:
         except (OSError, sqlite3.Error) as error:
             return self._in_memory(error)
 
-    def _make(self) -> sqlite3.Connection:
-        """A new, empty index, in one piece: another process sees it whole or not at all."""
+    def _make(self, instead: bool = True) -> sqlite3.Connection:
+        """A new, empty index, in one piece: another process sees it whole or not at all.
+
+        instead: of what is there, if anything; else that of a process that was quicker is taken.
+        """
         if self.note:
             return self._in_memory(None)
-        for tail in ("", "-wal", "-shm"):
-            self.path.with_name(self.path.name + tail).unlink(missing_ok=True)
-        db = _connect(self.path)
-        db.execute("PRAGMA journal_mode = WAL")
-        self._fill(db)
-        return db
+        with tempfile.TemporaryDirectory(prefix="new-", dir=self.path.parent) as folder:
+            new = Path(folder) / self.path.name
+            db = _connect(new)
+            self._fill(db)
+            db.execute("PRAGMA journal_mode = WAL")
+            db.close()
+            if instead or not self.path.exists():
+                for tail in ("-wal", "-shm"):  # of one that is gone
+                    self.path.with_name(self.path.name + tail).unlink(missing_ok=True)
+                if instead:
+                    new.replace(self.path)
+                else:
+                    _unless_there(new, self.path)
+        return _connect(self.path)
 
     def _fill(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
-        if db.execute("PRAGMA user_version").fetchone()[0] == VERSION:  # another process was quicker
-            db.execute("COMMIT")
-        else:
-            for statement in _statements(_TABLES):
+        for statement in _statements(_TABLES):
+            db.execute(statement)
+        db.execute("SAVEPOINT words")
+        try:
+            for statement in _statements(_WORDS):
                 db.execute(statement)
-            db.execute("SAVEPOINT words")
-            try:
-                for statement in _statements(_WORDS):
-                    db.execute(statement)
-            except sqlite3.OperationalError:  # built without FTS5: the texts themselves are searched
-                db.execute("ROLLBACK TO words")
-            db.execute("RELEASE words")
-            db.execute(f"PRAGMA user_version = {VERSION}")
-            db.execute("COMMIT")
+        except sqlite3.OperationalError:  # built without FTS5: the texts themselves are searched
+            db.execute("ROLLBACK TO words")
+        db.execute("RELEASE words")
+        db.execute(f"PRAGMA user_version = {VERSION}")
+        db.execute("COMMIT")
         self.has_fts = bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = 'words_anew'").fetchall())
         self.fresh = True
 
@@ -202,6 +211,16 @@ def _connect(path: Path | str) -> sqlite3.Connection:
     db.row_factory = sqlite3.Row
     db.execute("PRAGMA synchronous = NORMAL")  # with WAL: a power cut may cost the last entries, never the index
     return db
+
+
+def _unless_there(new: Path, path: Path) -> None:
+    """`new` at a path where nothing is yet; what another process has put there meanwhile stays."""
+    try:
+        path.hardlink_to(new)
+    except FileExistsError:
+        pass
+    except OSError:  # a disk without links
+        new.replace(path)
 
 
 def _checked(db: sqlite3.Connection) -> sqlite3.Connection:

@@ -63,7 +63,7 @@ def visit(browser: playwright.Browser) -> Iterator[PageMaker]:
         page.goto(f"{server.address}?__theme={theme}")
         page.get_by_role("button", name="Generate").wait_for()
         page.get_by_role("slider", name="Step", exact=True).wait_for()
-        page.wait_for_function("document.querySelector('[data-part=stage]').dataset.ready === 'yes'")
+        page.wait_for_function("document.querySelector('[data-part=stage]')?.dataset.ready === 'yes'")
         return page
 
     yield open_page

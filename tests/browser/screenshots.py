@@ -92,7 +92,7 @@ def shoot_compare(browser: Any, server: Served, folder: Path, name: str, width: 
     page.get_by_role("textbox", name="Seeds", exact=True).fill("11")
     page.get_by_role("spinbutton", name="Reference").fill("20")
     page.get_by_role("button", name="Compare", exact=True).click()
-    page.wait_for_function("document.querySelector('[data-part=board]').dataset.state === 'done'")
+    page.wait_for_function("document.querySelector('[data-part=board]')?.dataset.state === 'done'")
     page.evaluate("window.scrollTo(0, 0)")
     page.mouse.move(0, 0)
     page.wait_for_timeout(1500)

@@ -58,7 +58,7 @@ def compare(page: Any) -> None:
 
 
 def board(page: Any, state: str) -> None:
-    page.wait_for_function("(state) => document.querySelector('[data-part=board]').dataset.state === state", arg=state)
+    page.wait_for_function("(state) => document.querySelector('[data-part=board]')?.dataset.state === state", arg=state)
 
 
 def tile(page: Any, name: str) -> Any:

@@ -60,11 +60,11 @@ def made(page: Any, text: str = "a red boat on the sea", steps: int = STEPS) -> 
     live(page)
     page.get_by_text(text, exact=True).first.wait_for()
     # a run that is over is shown at full quality: its pictures come once more
-    page.wait_for_function("() => document.querySelector('.inspector').dataset.state === 'done'")
+    page.wait_for_function("() => document.querySelector('.inspector')?.dataset.state === 'done'")
     page.wait_for_function("() => !document.querySelector('.pane-mat img:is(.ghost, .coarse)')")
     for source in ("x0", "x_t"):
         picture(page, f"{source}, step {steps} of {steps}").wait_for(timeout=120_000)
-    page.wait_for_function("() => !document.querySelector('[data-part=\"left-note\"]').textContent")
+    page.wait_for_function("() => !document.querySelector('[data-part=\"left-note\"]')?.textContent")
     scrubber(page).fill("1")
     picture(page, f"x_t, step 1 of {steps}").wait_for()
     return page
@@ -176,7 +176,7 @@ def test_a_branch_takes_what_is_painted_in_the_regions_tab(visit: Any, real: Ser
     regions_tab(page)
     page.get_by_label("Start from a layout").select_option("Living room")
     page.get_by_role("textbox", name="Prompt of sofa").wait_for()
-    page.wait_for_function("document.querySelector('[aria-label=\"Region canvas\"]').dataset.kept === 'yes'")
+    page.wait_for_function("document.querySelector('[aria-label=\"Region canvas\"]')?.dataset.kept === 'yes'")
     live(page)
     page.get_by_role("button", name="Branch from here").click()  # folds the form, and opens it anew
     page.get_by_role("button", name="Branch from here").click()

@@ -38,7 +38,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def holds(page: Any, selector: str, text: str) -> None:
-    page.wait_for_function("([place, text]) => document.querySelector(place).value === text", arg=[selector, text])
+    page.wait_for_function("([place, text]) => document.querySelector(place)?.value === text", arg=[selector, text])
 
 
 def test_a_click_adds_a_lora_and_its_words_and_typing_completes_its_name(visit: Any, shelf: Served) -> None:
@@ -63,7 +63,7 @@ def test_a_click_adds_a_lora_and_its_words_and_typing_completes_its_name(visit: 
     page.keyboard.press("Enter")
     holds(page, "#prompt textarea", "a boat <lora:anna_v2:1>, badhands")
     # "," and "boat", letter by letter in this model's vocabulary, and the word's three vectors; nothing of the LoRA
-    page.wait_for_function("document.querySelector('[data-count=\"txt2img:prompt\"]').textContent.startsWith('9/')")
+    page.wait_for_function("document.querySelector('[data-count=\"txt2img:prompt\"]')?.textContent.startsWith('9/')")
 
 
 def test_a_name_that_is_not_there_or_not_for_this_model_is_told_beside_the_prompt(visit: Any, shelf: Served) -> None:

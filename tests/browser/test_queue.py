@@ -76,7 +76,7 @@ def test_three_runs_are_seen_moved_paused_and_discarded_and_a_reload_changes_not
     row(page, "one").get_by_text(re.compile(r"^paused after step \d+ of 150$")).wait_for()
     page.reload()
     page.get_by_role("button", name="Generate").wait_for()
-    page.wait_for_function("document.querySelector('[data-part=stage]').dataset.ready === 'yes'")
+    page.wait_for_function("document.querySelector('[data-part=stage]')?.dataset.ready === 'yes'")
     paused_at = re.search(r"\d+", row(page, "one").locator(".queue-words").text_content())
     assert paused_at and order(page)[-2:] == ["one", "two"]
     row(page, "three").wait_for(state="detached")
@@ -105,13 +105,13 @@ def test_forever_goes_on_with_new_seeds_over_a_reload_until_it_is_switched_off(v
     forever.click()  # nothing runs: it presses Generate
     seen = [stage_job(page)]
     for _ in range(2):
-        page.wait_for_function(f"document.querySelector('[data-part=stage]').dataset.job !== {seen[-1]!r}")
+        page.wait_for_function(f"document.querySelector('[data-part=stage]')?.dataset.job !== {seen[-1]!r}")
         seen.append(stage_job(page))
         has_attribute(forever, "aria-pressed", "true")
     page.reload()
     page.wait_for_function("document.querySelector('[data-part=stage]')?.dataset.ready === 'yes'")
-    page.wait_for_function(f"!{seen!r}.includes(document.querySelector('[data-part=stage]').dataset.job || '') && "
-                           "document.querySelector('.stage [data-part=forever]').ariaPressed === 'true'")
+    page.wait_for_function(f"!{seen!r}.includes(document.querySelector('[data-part=stage]')?.dataset.job || '') && "
+                           "document.querySelector('.stage [data-part=forever]')?.ariaPressed === 'true'")
     opened(page).get_by_role("button", name="End forever").click()
     page.get_by_text("Each last run is followed").wait_for(state="hidden")
     page.keyboard.press("Escape")
@@ -119,15 +119,15 @@ def test_forever_goes_on_with_new_seeds_over_a_reload_until_it_is_switched_off(v
     made = slow.studio.jobs.known()[before:]
     assert len(made) >= 4 and len({job.request.seed for job in made}) == len(made)
     assert {job.request.prompt for job in made} == {"again"} and {job.state for job in made} == {"done"}
-    page.wait_for_function("document.querySelector('.stage [data-part=forever]').ariaPressed === 'false'")
+    page.wait_for_function("document.querySelector('.stage [data-part=forever]')?.ariaPressed === 'false'")
 
     forever.click()
     reached(page, 1)
     page.get_by_role("button", name="Stop").click()  # ends it too
     page.get_by_text("Stopped after step").first.wait_for()
-    page.wait_for_function("document.querySelector('.stage [data-part=forever]').ariaPressed === 'false'")
+    page.wait_for_function("document.querySelector('.stage [data-part=forever]')?.ariaPressed === 'false'")
 
 
 def stage_job(page: Any) -> str:
-    page.wait_for_function("document.querySelector('[data-part=stage]').dataset.job")
+    page.wait_for_function("document.querySelector('[data-part=stage]')?.dataset.job")
     return str(page.evaluate("document.querySelector('[data-part=stage]').dataset.job"))

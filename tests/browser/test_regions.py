@@ -66,7 +66,7 @@ def tool(page: Any, name: str) -> None:
 
 def layout(page: Any) -> dict[str, Any]:
     """The layout as the browser keeps it, once it is at rest."""
-    page.wait_for_function("document.querySelector('.region-canvas').dataset.kept === 'yes'")
+    page.wait_for_function("document.querySelector('.region-canvas')?.dataset.kept === 'yes'")
     return page.evaluate(LAYOUT)
 
 

@@ -280,7 +280,7 @@ def test_a_batch_shows_each_picture(visit: Any, fake: Served) -> None:
     picture(page, "Picture, step 2 of 4 (3 of 3)").wait_for()
     page.get_by_role("button", name="Reuse seed").click()
     seed = int(re.search(r"seed (\d+)", page.locator(".meta:visible").inner_text())[1])
-    page.wait_for_function("s => document.querySelector('[aria-label=Seed]').value === s", arg=str(seed + 2))
+    page.wait_for_function("s => document.querySelector('[aria-label=Seed]')?.value === s", arg=str(seed + 2))
 
 
 def test_an_example_fills_the_prompt_and_starts(visit: Any, fake: Served) -> None:
@@ -299,13 +299,13 @@ def test_size_and_schedule_follow_what_is_chosen(visit: Any, fake: Served) -> No
     page.get_by_role("combobox", name="Size").click()
     page.get_by_role("option", name="384 × 256").click()
     width = page.get_by_role("spinbutton", name="Width")
-    page.wait_for_function("document.querySelector('[aria-label=Width]').value === '384'")
+    page.wait_for_function("document.querySelector('[aria-label=Width]')?.value === '384'")
     width.fill("320")
     width.blur()
-    page.wait_for_function("document.querySelector('[aria-label=Size]').value === 'Custom'")
+    page.wait_for_function("document.querySelector('[aria-label=Size]')?.value === 'Custom'")
     page.get_by_role("combobox", name="Sampler").click()
     page.get_by_role("option", name="Euler a", exact=True).click()
-    page.wait_for_function("document.querySelector('[aria-label=Schedule]').value === 'Automatic (Uniform)'")
+    page.wait_for_function("document.querySelector('[aria-label=Schedule]')?.value === 'Automatic (Uniform)'")
 
 
 def test_another_model_brings_its_size_and_styles_and_takes_storybooks_words_away(visit: Any, fake: Served) -> None:
@@ -314,7 +314,7 @@ def test_another_model_brings_its_size_and_styles_and_takes_storybooks_words_awa
     page.get_by_text("Storybook does not know").wait_for()
     page.get_by_role("combobox", name="Model").click()
     page.get_by_role("option", name="other").click()
-    page.wait_for_function("document.querySelector('[aria-label=Size]').value === '512 × 512'")
+    page.wait_for_function("document.querySelector('[aria-label=Size]')?.value === '512 × 512'")
     page.get_by_text("Storybook does not know").wait_for(state="detached")
     page.get_by_text("Words Storybook knows").wait_for(state="hidden")
     page.get_by_text("512 × 512 px").wait_for()

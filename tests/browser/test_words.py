@@ -22,7 +22,7 @@ def test_unknown_words_are_pointed_out_while_typing_and_known_ones_are_at_hand(v
     prompt(page).fill("a red")
     page.get_by_text("Words Storybook knows").click()
     page.get_by_role("button", name="umbrella", exact=True).click()
-    page.wait_for_function("document.querySelector('#prompt textarea').value === 'a red umbrella'")
+    page.wait_for_function("document.querySelector('#prompt textarea')?.value === 'a red umbrella'")
     page.get_by_text("Storybook does not know").wait_for(state="detached")
 
 
@@ -51,11 +51,11 @@ def test_a_surprise_is_a_prompt_the_model_knows_and_can_be_taken_back(visit: Any
     page = visit(fake)
     prompt(page).press_sequentially("my own words")
     page.get_by_role("button", name="Surprise me").click()
-    page.wait_for_function("document.querySelector('#prompt textarea').value !== 'my own words'")
+    page.wait_for_function("document.querySelector('#prompt textarea')?.value !== 'my own words'")
     first = prompt(page).input_value()
     assert len(first) > 8 and unknown_words(first) == []
     page.get_by_role("button", name="Surprise me").click()
-    page.wait_for_function("before => document.querySelector('#prompt textarea').value !== before", arg=first)
+    page.wait_for_function("before => document.querySelector('#prompt textarea')?.value !== before", arg=first)
     prompt(page).focus()
     for before in (first, "my own words"):
         page.keyboard.press("Control+z")

@@ -80,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     add_request_options(compose)
     compose.add_argument("--bootstrap", type=number, help="share of the steps, 0 to 0.5 (default: 0.2)")
     compose.add_argument("--masks", help="area or paper; default: the layout's, or area")
+    compose.add_argument("--say-places", action="store_true", default=None, help="say in each region's prompt where it "
+                         "lies, as in \"on the left\"")
     compose.add_argument("--crop-after", type=number, help="share of the steps after which small regions are "
                          "asked on crops: faster, a little different (default: 1, never)")
     compose.set_defaults(run=_compose)

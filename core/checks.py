@@ -69,7 +69,7 @@ def _prompt_notes(request: Request, info: ModelInfo, extras: Extras) -> list[Not
         if info.is_storybook and joined:
             found += unknown_words(reading.plain_words(prompt, request.steps))
         notes += [Note(field, f"{name}: {text}" if name else text) for text in found]
-    for region in request.regions if request.join_prompts else ():
+    for region in request.regions if request.join_prompts or request.say_places else ():
         with _said_of("regions", region.name):
             _readable(full_prompt(region, request), request.steps, True, counter)
     return notes

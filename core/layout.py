@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from core import samplers
 from core.errors import BadRequest
-from core.masks import coverage, painted
+from core.masks import Box, Mask, coverage, painted
 from core.models.catalogue import ModelInfo
-from core.prompts.composition import Part, compose
+from core.prompts.composition import Part, compose, with_words
 from core.prompts.networks import Loras, joined, loras_in, without_tags
 from core.request import Region, Request
 
 _LEAST_PEAK = 0.5  # a stroke thinner than a cell still rules half of some cell
 _MARGIN = 2  # cells around a region that its crop holds at least; rounding up to _ALIGN adds 3 more on average
 _ALIGN = 8  # cells; a noise predictor halves its input up to three times
+_MIDDLE = 0.4, 0.6  # of a side: what lies between is in the centre
 _NOTHING = 1e-4  # below this share everywhere a region or the background cannot be seen, and costs no passes
 
 
@@ -130,9 +132,31 @@ def layout_of(request: Request, factor: int) -> Layout:
 
 
 def full_prompt(region: Region, request: Request) -> str:
-    """The region's prompt, with the request's behind it when they are to be joined."""
+    """The region's prompt; behind it its place in words, and the request's prompt, where these are asked for.
+
+    Windows of a panorama each see another part of the picture: there no place is said.
+    """
+    prompt = region.prompt
+    if request.say_places and request.panorama == "off":
+        place = place_in_words(region.shape, request.width, request.height)
+        prompt = prompt if place in prompt else with_words(without_tags(prompt), place)
     join = request.join_prompts and without_tags(request.prompt).strip()
-    return f"{without_tags(region.prompt)}, {without_tags(request.prompt)}" if join else region.prompt
+    return f"{without_tags(prompt)}, {without_tags(request.prompt)}" if join else prompt
+
+
+@lru_cache(maxsize=256)  # asked for at every step
+def place_in_words(shape: Mask | Box, width: int, height: int) -> str:
+    """Which of nine parts of a picture the middle of a shape lies in: "on the left", "at the top right"."""
+    area = painted(shape, width, height)
+    if not area.any():
+        return "in the centre"
+    y, x = (float(places.mean() + 0.5) / side
+            for places, side in zip(np.nonzero(area), (height, width), strict=True))
+    side = "left" if x < _MIDDLE[0] else "right" if x > _MIDDLE[1] else ""
+    level = "top" if y < _MIDDLE[0] else "bottom" if y > _MIDDLE[1] else ""
+    if level:
+        return f"at the {level} {side}".rstrip()
+    return f"on the {side}" if side else "in the centre"
 
 
 def bootstrap_steps(request: Request) -> int:

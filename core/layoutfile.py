@@ -18,8 +18,8 @@ from core.errors import BadRequest, closest
 from core.masks import Mask
 from core.request import Region, Request
 
-FIELDS = ("prompt", "negative_prompt", "width", "height", "bootstrap", "masks", "crop_after", "join_prompts",
-          "panorama", "stride", "wrap", "regions")
+FIELDS = ("prompt", "negative_prompt", "width", "height", "bootstrap", "masks", "crop_after", "say_places",
+          "join_prompts", "panorama", "stride", "wrap", "regions")
 MAX_BYTES = 20_000_000
 
 

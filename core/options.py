@@ -106,7 +106,8 @@ def add_fork_options(parser: argparse.ArgumentParser) -> None:
 
 
 # options that are None unless given
-_ASIDE = (*SETTINGS, "clip_skip", "panorama", "stride", "wrap", "bootstrap", "masks", "crop_after", "width", "height")
+_ASIDE = (*SETTINGS, "clip_skip", "panorama", "stride", "wrap", "bootstrap", "masks", "crop_after", "say_places",
+          "width", "height")
 
 
 def read_request(options: argparse.Namespace, catalogue: Catalogue, layout: dict[str, Any] | None = None) -> Request:

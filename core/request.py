@@ -120,6 +120,7 @@ class Request:
     bootstrap: float = 0.2  # share of the steps in which regions see a constant colour around them
     masks: str = "area"  # how masks reach the latents: "area", or "paper" as in MultiDiffusion's published code
     crop_after: float = 1.0  # share of the steps after which small regions look at their surroundings only; 1: never
+    say_places: bool = False  # put words behind every region's prompt that say where in the picture it lies
     join_prompts: bool = False  # put `prompt` behind every region's prompt
     panorama: str = "off"  # windows of the model's own size over a larger canvas, with "smooth" or "uniform" shares
     stride: int = 128  # pixels from window to window
@@ -148,7 +149,7 @@ class Request:
             raise BadRequest(f"No panorama named {_short(self.panorama)}. "
                              f"{closest(str(self.panorama), list(PANORAMAS))}", "panorama")
         object.__setattr__(self, "stride", _integer("stride", self.stride, 8, MAX_SIDE))
-        for name in ("join_prompts", "wrap"):
+        for name in ("say_places", "join_prompts", "wrap"):
             if not isinstance(getattr(self, name), bool):
                 raise BadRequest(f"The {_label(name)} must be true or false, not {_short(getattr(self, name))}.", name)
 

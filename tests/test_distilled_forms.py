@@ -65,7 +65,7 @@ def test_an_earlier_comparison_fills_the_form() -> None:
 
 def test_the_prompt_of_every_region_is_counted() -> None:
     canvas = {"prompt": "a room", "regions": [{"prompt": "a sofa"}, {"prompt": ""}]}
-    values = {"canvas": canvas, "negative_prompt": "", "join_prompts": False}
+    values = {"canvas": canvas, "negative_prompt": "", "join_prompts": False, "say_places": False, "panorama": "off"}
     assert composition.prompts_of(values) == {"prompt": "a room", "negative_prompt": "", "0": "a sofa", "1": ""}
     assert composition.prompts_of({**values, "join_prompts": True})["0"] == "a sofa, a room"
 

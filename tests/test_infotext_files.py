@@ -89,6 +89,7 @@ def requests(draw: st.DrawFn) -> Request:
         precision=st.sampled_from(["auto", "fp32", "bf16", "fp16"]), clip_skip=st.integers(1, 12),
         regions=st.lists(regions(width, height), max_size=3).map(tuple), bootstrap=st.floats(0, 0.5),
         masks=st.sampled_from(["area", "paper"]), crop_after=st.floats(0, 1), join_prompts=st.booleans(),
+        say_places=st.booleans(),
         panorama=st.sampled_from(["off", "smooth", "uniform"]), stride=st.integers(8, 4096), wrap=st.booleans()))
 
 

@@ -10,7 +10,7 @@ import pytest
 from core.checks import check
 from core.errors import BadRequest
 from core.layout import boxes_of, layout_of, parts_of, predicted_evaluations, prompts_of, views_of
-from core.masks import Mask
+from core.masks import Mask, coverage
 from core.models.catalogue import Catalogue
 from core.request import Region, Request
 
@@ -110,6 +110,23 @@ def test_a_stride_that_leaves_gaps_is_refused(catalogue: Catalogue):
 
 def test_a_picture_no_larger_than_the_model_is_one_window(catalogue: Catalogue):
     assert len(views_of(request(panorama="smooth"), catalogue.get("eps"))) == 1
+
+
+@pytest.mark.parametrize(("box", "words"), [
+    ((0, 0, 0.4, 1), "on the left"), ((0.3, 0.3, 0.7, 0.7), "in the centre"), ((0.6, 0.3, 1, 0.7), "on the right"),
+    ((0.1, 0, 0.9, 0.4), "at the top"), ((0, 0.7, 0.3, 1), "at the bottom left"),
+    ((0.7, 0, 1, 0.3), "at the top right")])
+def test_a_region_says_where_it_lies_when_that_is_asked_for(box, words):
+    region = Region(name="a", prompt="a (red:1.2) sofa <lora:ink:1>", box=box)
+    asked = request(region, prompt="a room", say_places=True)
+    assert prompts_of(asked, 1).prompt == f"a (red:1.2) sofa {words}"
+    painted = replace(region, box=None, mask=Mask.of(coverage(box, 128, 128, 1) > 0.5))
+    assert prompts_of(asked.replace(regions=(painted,)), 1).prompt == f"a (red:1.2) sofa {words}"
+    assert prompts_of(asked.replace(join_prompts=True), 1).prompt == f"a (red:1.2) sofa {words}, a room"
+    assert prompts_of(asked.replace(say_places=False), 1).prompt == region.prompt
+    assert prompts_of(asked.replace(panorama="smooth"), 1).prompt == region.prompt  # a window sees another part
+    told = replace(region, prompt=f"a sofa {words}, watercolour")
+    assert prompts_of(asked.replace(regions=(told,)), 1).prompt == told.prompt
 
 
 def test_each_regions_own_guidance_is_weighed_as_the_sampler_does(catalogue: Catalogue):

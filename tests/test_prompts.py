@@ -12,7 +12,7 @@ from core.checks import check
 from core.errors import BadRequest
 from core.models.catalogue import STORYBOOK, describe
 from core.prompts.chunks import MOST_CHUNKS, chunks_of
-from core.prompts.composition import Part, compose
+from core.prompts.composition import Part, compose, with_words
 from core.prompts.emphasis import Stretch, stretches
 from core.prompts.reading import MOST_PARTS, last_words, plain_words, remarks
 from core.request import MAX_PROMPT, Region, Request
@@ -194,6 +194,11 @@ def test_break_ends_a_chunk_early() -> None:
     assert cut("BREAK a") == ["", "a"]
     assert cut("a BREAK BREAK b") == ["a", "", "b"]
     assert cut("x" * 60 + ", BREAK " + "y" * 80) == ["x" * 60 + ",", "y" * 75, "y" * 5]
+
+
+def test_words_are_put_behind_every_text_before_its_weight() -> None:
+    assert with_words("a clock at 10:30", "on the left") == "a clock at 10:30 on the left"
+    assert with_words("a boat AND the sea :0.7", "on the left") == "a boat on the left AND the sea on the left :0.7"
 
 
 def test_chunks_keep_their_tokens_weights() -> None:

@@ -42,6 +42,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("masks", "papier", "Did you mean 'paper'"), ("masks", ["area"], "Known: area, paper|Did you mean 'area'"),
     ("panorama", "round", "No panorama named"), ("panorama", True, "No panorama named"), ("stride", 0, "8 to 4096"),
     ("wrap", "yes", "true or false"), ("join_prompts", 1, "true or false"),
+    ("say_places", "no", "true or false"),
     ("regions", "everywhere", "must be a list"), ("regions", None, "must be a list"), ("regions", [5], "an object"),
     ("regions", [{}], "has no name"), ("regions", [REGION] * 33, "33 regions are too many"),
     *[("regions", [REGION | change], says) for change, says in [

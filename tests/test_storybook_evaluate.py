@@ -159,8 +159,9 @@ def test_all_ways_say_the_same_with_the_same_noise(tmp_path):
     trio = trios(1)[0]
     asked = ways(trio, Studio(tmp_path, CPU), 5.0, 7)
     assert {request.seed for request in asked.values()} == {7}
-    assert [len(request.regions) for request in asked.values()] == [3, 3, 3, 0]
-    assert [request.bootstrap for request in list(asked.values())[:3]] == [0.2, 0.4, 0.0]
+    assert [len(request.regions) for request in asked.values()] == [3, 3, 3, 3, 0]
+    assert [request.bootstrap for request in list(asked.values())[:4]] == [0.2, 0.2, 0.4, 0.0]
+    assert [name for name, request in asked.items() if request.say_places] == ["with places in words"]
     assert all(phrase in asked["in one prompt"].prompt for phrase in trio.phrases)
     assert [region.prompt for region in asked["right thing in its box"].regions] == list(trio.phrases)
 

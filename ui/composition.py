@@ -11,7 +11,7 @@ import numpy as np
 from core import layoutfile
 from core.checks import Note
 from core.errors import BadRequest
-from core.layout import Layout, layout_of, predicted_cost
+from core.layout import Layout, layout_of, place_in_words, predicted_cost
 from core.masks import Mask, painted
 from core.models.catalogue import ModelInfo
 from core.request import Preview, Region, Request
@@ -113,8 +113,9 @@ def from_request(request: Request, cell: int = 8, preview: Preview | None = None
 def settings_of(request: Request) -> dict[str, Any]:
     """The part of the form that says how regions meet and what windows there are."""
     return {"bootstrap": f"{100 * request.bootstrap:g}", "masks": request.masks,
-            "crop_after": f"{100 * request.crop_after:g}", "join_prompts": request.join_prompts,
-            "panorama": request.panorama, "stride": str(request.stride), "wrap": request.wrap}
+            "crop_after": f"{100 * request.crop_after:g}", "say_places": request.say_places,
+            "join_prompts": request.join_prompts, "panorama": request.panorama, "stride": str(request.stride),
+            "wrap": request.wrap}
 
 
 def scaled(request: Request, info: ModelInfo) -> Request:
@@ -146,8 +147,18 @@ def prompts_of(values: Values) -> dict[str, str]:
     found = {"prompt": rest, "negative_prompt": str(values["negative_prompt"] or "")}
     for k, entry in enumerate(canvas.get("regions", ())):
         own = str(entry.get("prompt") or "")
+        if own and values["say_places"] and values["panorama"] == "off":
+            own = f"{own} {_place(entry, canvas)}"
         found[str(k)] = f"{own}, {rest}" if values["join_prompts"] and own and rest else own
     return found
+
+
+def _place(entry: Values, canvas: Values) -> str:
+    try:
+        mask = _mask(entry, canvas)
+    except BadRequest:  # said elsewhere
+        return ""
+    return place_in_words(mask, mask.width, mask.height)
 
 
 def hints(values: Values) -> dict[str, str]:
@@ -194,6 +205,7 @@ def _base(values: Values) -> Request:
     return request.replace(bootstrap=_percent(values, "bootstrap", "bootstrapping", 50),
                            crop_after=_percent(values, "crop_after", "start of crops", 100),
                            masks=values["masks"] or "", panorama=values["panorama"] or "",
+                           say_places=bool(values["say_places"]),
                            join_prompts=bool(values["join_prompts"]), stride=form.number(values["stride"]),
                            wrap=bool(values["wrap"]))
 
@@ -241,11 +253,15 @@ def _lent(entry: Values, request: Request, canvas: Values) -> tuple[Region, layo
 
 def _fields(entry: Values, request: Request, canvas: Values) -> dict[str, Any]:
     typed = str(entry.get("guidance", "")).strip()
-    mask = Mask.parse({"width": canvas.get("width"), "height": canvas.get("height"), "runs": entry.get("runs")})
+    mask = rescaled(_mask(entry, canvas), request.width, request.height)
     return {"name": str(entry.get("name") or "region"), "prompt": entry.get("prompt", ""),
-            "negative_prompt": entry.get("negative_prompt", ""), "mask": rescaled(mask, request.width, request.height),
+            "negative_prompt": entry.get("negative_prompt", ""), "mask": mask,
             "guidance": form.number(typed) if typed else None, "weight": _or(form.number(entry.get("weight", "")), 1.0),
             "feather": _or(form.number(entry.get("feather", "")), 0.0)}
+
+
+def _mask(entry: Values, canvas: Values) -> Mask:
+    return Mask.parse({"width": canvas.get("width"), "height": canvas.get("height"), "runs": entry.get("runs")})
 
 
 def _named(entry: Values, make: Callable[[], T]) -> T:

@@ -44,13 +44,15 @@ def add(studio: Studio) -> None:
         seed: int = _DEFAULT.seed, width: int = native_width, height: int = native_height,
         batch: int = _DEFAULT.batch, precision: str = _DEFAULT.precision, clip_skip: int = _DEFAULT.clip_skip,
         bootstrap: float = _DEFAULT.bootstrap, masks: str = _DEFAULT.masks, crop_after: float = _DEFAULT.crop_after,
-        join_prompts: bool = _DEFAULT.join_prompts, panorama: str = _DEFAULT.panorama,
-        stride: int = _DEFAULT.stride, wrap: bool = _DEFAULT.wrap, preview: str = "none",
+        say_places: bool = _DEFAULT.say_places, join_prompts: bool = _DEFAULT.join_prompts,
+        panorama: str = _DEFAULT.panorama, stride: int = _DEFAULT.stride, wrap: bool = _DEFAULT.wrap,
+        preview: str = "none",
     ) -> tuple[list[gr.FileData], dict]:
         values = dict(prompt=prompt, regions=regions, negative_prompt=negative_prompt, model=model, sampler=sampler,
                       schedule=schedule, steps=steps, guidance=guidance, seed=seed, width=width, height=height,
                       batch=batch, precision=precision, clip_skip=clip_skip, bootstrap=bootstrap, masks=masks,
-                      crop_after=crop_after, join_prompts=join_prompts, panorama=panorama, stride=stride, wrap=wrap)
+                      crop_after=crop_after, say_places=say_places, join_prompts=join_prompts, panorama=panorama,
+                      stride=stride, wrap=wrap)
         if not regions and panorama == "off":
             raise gr.Error("There is no region: add one with a box or a mask, or call /txt2img.", print_exception=False)
         return await answer(studio, values, preview)

@@ -183,3 +183,13 @@ def _read(text: str) -> Pieces | None:
             (still_open[-1].content[-1] if still_open else found).append(sign)
     give_up()
     return None if end != len(text) or "|" in found else tuple(found)
+
+
+def with_words(prompt: str, words: str) -> str:
+    """The prompt with words behind it: behind each of its texts that are joined by AND, before that one's weight."""
+    texts = []
+    for text in _AND.split(prompt):
+        weight = _WEIGHT.search(text) if text != prompt else None
+        said = text[:weight.start()] if weight else text
+        texts.append(f"{said.strip()} {words}{text[len(said):].rstrip()}")
+    return " AND ".join(texts)

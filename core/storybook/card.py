@@ -31,6 +31,8 @@ MEANING = {
     "right side": "the middle of all things lies in the half asked for (left, right, top, bottom); a coin gets 50 %",
     "right thing in a style": "the same, asked for in one of the styles other than flat",
     "right thing in its box": "three painted boxes, MultiDiffusion, 20 % bootstrapping; counted per box",
+    "with places in words": "the same boxes and seeds, 20 % bootstrapping, and each region's prompt says where its box "
+    "lies, as the page does unless it is told not to",
     "with 40 % bootstrapping": "the same boxes and seeds",
     "without bootstrapping": "the same boxes and seeds",
     "in one prompt": "the same words and seeds without regions, each thing with its place in the words",

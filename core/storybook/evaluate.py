@@ -115,9 +115,11 @@ def rates(verdicts: list[Verdict]) -> Figures:
 
 
 def ways(trio: Trio, studio: Studio, guidance: float, seed: int) -> dict[str, Request]:
-    """The ways to ask for three things: boxes, boxes with more and without bootstrapping, one prompt."""
+    """The ways to ask for three things: boxes, with their places said too, with more bootstrapping and without it, one
+    prompt."""
     how = {"model": studio.model, "steps": STEPS, "guidance": guidance, "seed": seed}
     return {"right thing in its box": trio.composed(BOOTSTRAP, **how),
+            "with places in words": trio.composed(BOOTSTRAP, say_places=True, **how),
             "with 40 % bootstrapping": trio.composed(MORE_BOOTSTRAP, **how),
             "without bootstrapping": trio.composed(0.0, **how),
             "in one prompt": trio.described(**how)}

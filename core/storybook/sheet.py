@@ -16,7 +16,8 @@ SIDE = 192  # pixels of one picture
 GAP, HEADER = 8, 26
 INK, PAPER, FRAME = (34, 34, 40), (250, 249, 246), (120, 124, 132)
 HEADINGS = {"in one prompt": "one prompt", "without bootstrapping": "regions",
-            "right thing in its box": "20 % bootstrapping", "with 40 % bootstrapping": "40 % bootstrapping"}  # `ways`
+            "right thing in its box": "20 % bootstrapping",
+            "with places in words": "20 %, places said", "with 40 % bootstrapping": "40 % bootstrapping"}  # `ways`
 
 
 def write_sheet(weights: Path, device: torch.device, out: Path, rows: int, guidance: float) -> None:

@@ -54,7 +54,8 @@ class Regions(RunForm):
         super().__init__(studio, bar, model, panel)
         info = studio.info(studio.model)
         self.cell = info.multiple if info else 8
-        self.start = composition.from_request(form.first_request(studio.model, info), self.cell)
+        first = form.first_request(studio.model, info).replace(say_places=True)  # what a layout file says wins
+        self.start = composition.from_request(first, self.cell)
         self.notes = Notes(SCOPE, lines(hints=composition.hints(self.start)))
         self.tokens = Tokens(scope=SCOPE)
         self.cells, self.download, self.keep = Cells(), Download(), Keep(store="latent-loom.regions")
@@ -73,8 +74,8 @@ class Regions(RunForm):
             "schedule": self.schedule, "steps": self.steps, "guidance": self.guidance, "seed": self.seed,
             "width": self.width, "height": self.height, "batch": self.batch, "precision": self.precision,
             "clip_skip": self.clip_skip, "preview": self.preview, "bootstrap": self.bootstrap, "masks": self.masks,
-            "crop_after": self.crop, "join_prompts": self.join, "panorama": self.panorama, "stride": self.stride,
-            "wrap": self.wrap}
+            "crop_after": self.crop, "say_places": self.places, "join_prompts": self.join,
+            "panorama": self.panorama, "stride": self.stride, "wrap": self.wrap}
         self._wire()
 
     # -- what stands where
@@ -91,6 +92,8 @@ class Regions(RunForm):
             self.notes.place("bootstrap")
             self.masks = gr.Dropdown(composition.MASKS, value=start["masks"], label="Masks")
             self.notes.place("masks")
+            self.places = gr.Checkbox(start["say_places"], label="Say in each region's prompt where it lies, as in "
+                                      "\"on the left\"")
             self.join = gr.Checkbox(False, label="Put the prompt of the rest behind every region's prompt")
         with gr.Accordion("Size and panorama", open=False, elem_classes=["more"]) as self.wide:
             with gr.Row(elem_classes=["pair three"]):
@@ -139,8 +142,10 @@ class Regions(RunForm):
             field.input(trigger_mode="multiple", **remembered)
         self.negative.change(trigger_mode="multiple", **self.remembering(anyhow=False))  # a paste is no input to gradio
         self.canvas.edit(trigger_mode="always_last", **review)
-        counted: set[Block] = {self.canvas, self.negative, self.steps, self.join, self.model}
-        for event in (self.canvas.edit, self.negative.change, self.steps.input, self.join.input, self.chosen):
+        counted: set[Block] = {self.canvas, self.negative, self.steps, self.join, self.places, self.panorama,
+                               self.model}
+        for event in (self.canvas.edit, self.negative.change, self.steps.input, self.join.input, self.places.input,
+                      self.panorama.input, self.chosen):
             event(self.count, counted, [self.tokens], trigger_mode="always_last", **QUICK)
         for side in (self.width, self.height):
             side.input(None, [self.width, self.height, self.canvas], [self.canvas], show_progress="hidden",

@@ -175,6 +175,22 @@ def test_a_guessed_address_gives_nothing(shared: Served, made: dict[str, Any]) -
         for path in (around, index, twice, jobs.outputs / "loose.png"):
             assert bob.get("/gradio_api/file=" + quote(str(path))).status_code in (403, 404)
         assert "ann's boat" not in bob.get("/config").text
+        (jobs.frames / "model.jpg").write_bytes(frame.read_bytes())  # a model's picture is everybody's
+        assert bob.get("/gradio_api/file=" + quote(str(jobs.frames / "model.jpg"))).status_code == 200
+
+
+def test_who_has_not_logged_in_is_answered_nothing(shared: Served) -> None:
+    with visitor(shared, "") as nobody:
+        for path in ("/gradio_api/info", "/gradio_api/queue/status"):
+            assert nobody.get(path).status_code == 401, path
+        body = {"session_hash": "x", "component_id": 1, "fn_name": "look", "data": {}}
+        for path, sent in (("/gradio_api/component_server", body), ("/gradio_api/run/txt2img", {"data": []}),
+                           ("/gradio_api/queue/join", {"data": [], "fn_index": 0}),
+                           ("/gradio_api/call/txt2img", {"data": []})):
+            assert nobody.post(path, json=sent).status_code == 401, path
+        assert nobody.post("/gradio_api/upload", files={"files": b"x"}).status_code == 401
+        assert "components" not in nobody.get("/config").json()
+        assert nobody.post("/login", data={"username": "ann", "password": "b-secret"}).status_code == 400
 
 
 def test_components_answer_each_with_their_own(shared: Served, made: dict[str, Any]) -> None:

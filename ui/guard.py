@@ -5,7 +5,6 @@ gradio serves what lies in the folders it was allowed, to anybody who is logged 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -21,10 +20,11 @@ _FILE = "/file="  # in gradio's addresses of files
 
 
 class Guard:
-    """roots: folders whose files have owners (core/owners.py)."""
+    """outputs, frames: folders whose files have owners (core/owners.py). What has none there is nobody's among the
+    outputs, and everybody's among the previews, as the models' small pictures are."""
 
-    def __init__(self, app: ASGIApp, roots: Sequence[Path] = ()):
-        self.app, self.roots = app, list(roots)
+    def __init__(self, app: ASGIApp, outputs: Path, frames: Path):
+        self.app, self.outputs, self.frames = app, outputs, frames
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -41,7 +41,9 @@ class Guard:
         is encoded twice means the same file to nobody, so both readings must be the person's."""
         for path in {name, unquote(name)}:
             try:
-                if any((found := whose(Path(path), root)) is not None and found != owner for root in self.roots):
+                if whose(Path(path), self.outputs) not in (None, owner):
+                    return False
+                if whose(Path(path), self.frames) not in (None, "", owner):
                     return False
             except (OSError, ValueError):
                 return False

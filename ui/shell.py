@@ -143,6 +143,6 @@ def serving(studio: Studio) -> dict[str, Any]:
         "allowed_paths": [str(Path(folder).resolve()) for folder in open_folders],
         "blocked_paths": [str(studio.jobs.outputs / JOURNAL)],  # everybody's prompts
         "footer_links": ["api", "settings"], "run_history": False, "show_error": False, "share": False,
-        "app_kwargs": {"middleware": [Middleware(Guard, roots=[studio.jobs.outputs, studio.jobs.frames])]},
+        "app_kwargs": {"middleware": [Middleware(Guard, outputs=studio.jobs.outputs, frames=studio.jobs.frames)]},
         "ssr_mode": False, "pwa": False, "inbrowser": False,
     }

@@ -20,8 +20,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from core.errors import LoomError, StartError  # noqa: E402
 from core.jobs import Jobs, Runner, writable  # noqa: E402
+from core.logins import Logins, add_login  # noqa: E402
 from core.models.kept import Kept  # noqa: E402
 from core.options import add_engine_options, add_models_options, catalogue_of  # noqa: E402
+from core.owners import home  # noqa: E402
 from core.ownpresets import Presets  # noqa: E402
 from core.presets import load_styles  # noqa: E402
 from core.tuning import Tuning  # noqa: E402
@@ -48,7 +50,11 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--trajectories", type=float, default=2.0, metavar="GIB",
                         help="room for the kept steps of runs, beyond which the oldest go (default: 2; 0 keeps none)")
     add_engine_options(parser)
-    parser.add_argument("--auth", metavar="USER:PASS", help="ask for this login; needed for other hosts than this one")
+    parser.add_argument("--auth", action="append", default=[], metavar="USER:PASS", help="ask for this login; needed "
+                        "for other hosts than this one. Each person has pictures, runs and comparisons of their own")
+    parser.add_argument("--auth-file", type=Path, metavar="FILE", help="more logins, a line each, as --add-login "
+                        "writes them: passwords are kept as salted hashes")
+    parser.add_argument("--add-login", metavar="USER", help="ask for a password, add the login to --auth-file, and end")
     chosen = parser.parse_args(arguments)
     chosen.explicit = bool(chosen.model or chosen.vae)
     if chosen.vae:
@@ -85,7 +91,7 @@ def make_studio(chosen: argparse.Namespace, frames: Path) -> Studio:
         raise StartError(f"--trajectories cannot be {chosen.trajectories:g} GiB: take 0, which keeps none, or more.")
     jobs = Jobs(engine, chosen.outputs, frames, trajectories=int(chosen.trajectories * 2**30))
     return Studio(catalogue, jobs, styles, chosen.model, presets.layouts(), presets, explicit=chosen.explicit,
-                  kept=kept, hub=tuple(chosen.hub))
+                  kept=kept, hub=tuple(chosen.hub), logins=bool(chosen.auth or chosen.auth_file))
 
 
 def _last(chosen: argparse.Namespace, name: str) -> str:
@@ -99,13 +105,11 @@ def _last(chosen: argparse.Namespace, name: str) -> str:
         return "storybook"
 
 
-def check_address(host: str, port: int, auth: str | None) -> None:
+def check_address(host: str, port: int, logins: bool) -> None:
     """Raises StartError for an address that others could reach without a login, or that is taken."""
     if not 0 <= port <= 65535:
         raise StartError(f"There is no port {port}: choose from 1 to 65535, or 0 for any free one.")
-    if auth is not None and not all(auth.partition(":")[::2]):
-        raise StartError("--auth wants USER:PASS, both not empty.")
-    if not _is_loopback(host) and not auth:
+    if not _is_loopback(host) and not logins:
         raise StartError(f"{host} can be reached from other machines: add --auth USER:PASS, or leave --host away.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -129,11 +133,15 @@ def _is_loopback(host: str) -> bool:
 def serve(chosen: argparse.Namespace) -> None:
     """Open the studio and stay until Ctrl+C, or until the system asks it to end."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    check_address(chosen.host, chosen.port, chosen.auth)
+    logins = Logins.of(chosen.auth, chosen.auth_file) if chosen.auth or chosen.auth_file else None
+    check_address(chosen.host, chosen.port, logins is not None)
+    if logins and any(chosen.outputs.glob("????-??-??")):
+        print(f"What was made before there were logins is nobody's: move the days' folders in {chosen.outputs} to "
+              f"{home(chosen.outputs, logins.names[0])} to give them to {logins.names[0]}.", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="latent-loom-") as folder:
         studio = make_studio(chosen, Path(folder) / "frames")
         try:
-            address, page = launch(studio, chosen.host, chosen.port, chosen.auth)
+            address, page = launch(studio, chosen.host, chosen.port, logins)
             print(f"Running on local URL: {address}", flush=True)
             warm = threading.Timer(WARM_AFTER, studio.jobs.warm, [chosen.model])
             warm.daemon = True
@@ -148,14 +156,13 @@ def serve(chosen: argparse.Namespace) -> None:
             studio.jobs.close()
 
 
-def launch(studio: Studio, host: str, port: int, auth: str | None = None) -> tuple[str, Any]:
+def launch(studio: Studio, host: str, port: int, logins: Logins | None = None) -> tuple[str, Any]:
     """Serve the page from a thread; (address, gr.Blocks), once it answers. Raises StartError."""
     from ui import shell
 
     page = shell.build(studio)
-    login = tuple(auth.split(":", 1)) if auth else None
     try:
-        _, address, _ = page.launch(server_name=host, server_port=port or _free_port(host), auth=login, quiet=True,
+        _, address, _ = page.launch(server_name=host, server_port=port or _free_port(host), auth=logins, quiet=True,
                                     prevent_thread_lock=True, **shell.serving(studio))
     except OSError as error:
         if "port" not in str(error):
@@ -173,6 +180,9 @@ def _free_port(host: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options(arguments)
     try:
+        if chosen.add_login:
+            add_login(chosen.add_login, chosen.auth_file)
+            return 0
         serve(chosen)
     except LoomError as error:
         print(f"Latent Loom: {error}", file=sys.stderr)

@@ -134,7 +134,8 @@ def of_picture(path: Path, outputs: Path) -> str:
 # -- reading
 
 
-def read(path: Path, outputs: Path, frames: Path, plan: Callable[[dict[str, Any]], Comparison]) -> Contest:
+def read(path: Path, outputs: Path, frames: Path, plan: Callable[[dict[str, Any]], Comparison],
+         owner: str = "") -> Contest:
     """A comparison as it was left. Cells that are not (or no longer) whole are missing, and `error` says so.
 
     frames: a folder for previews. Raises LoomError for a record that cannot be read or planned.
@@ -146,7 +147,7 @@ def read(path: Path, outputs: Path, frames: Path, plan: Callable[[dict[str, Any]
             raise BadRequest(comparison.cells[0].error)
     except LoomError as error:
         raise BadRequest(f"The comparison in {path.parent.name} cannot be opened. {error}") from None
-    contest = Contest(str(about["id"]), comparison, preview, path.parent, spec=about["spec"],
+    contest = Contest(str(about["id"]), comparison, preview, path.parent, owner, about["spec"],
                       created=float(about["created"]))
     lost = 0
     for k, cell in enumerate(comparison.cells):

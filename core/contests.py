@@ -29,6 +29,7 @@ from core.errors import BadRequest, LoomError
 from core.files import disk_errors
 from core.job import Job
 from core.jobs import Jobs
+from core.owners import home
 from core.redraw import redraw
 from core.request import Preview, Request
 from core.trajectory import Trajectory
@@ -56,7 +57,7 @@ class Contests:
         self.queue, self._score, self._plan, self._weights, self._sets = jobs, score, plan, weights, sets
         self._known: OrderedDict[str, Contest] = OrderedDict()
         self._lock, self._opening = threading.Lock(), threading.Lock()
-        self._listed: list[contestfile.Entry] | None = None  # of the disk, once it was looked at
+        self._listed: dict[str, list[contestfile.Entry]] = {}  # by owner: of the disk, once it was looked at
 
     def start(self, comparison: Comparison, preview: Preview | None = None, owner: str = "",
               spec: Mapping[str, Any] | None = None) -> Contest:
@@ -66,12 +67,13 @@ class Contests:
         """
         check_size(comparison)
         identity = secrets.token_urlsafe(12)
-        folder = self.queue.outputs / time.strftime("%Y-%m-%d") / f"comparison-{time.strftime('%H%M%S')}-{identity[:6]}"
+        day = home(self.queue.outputs, owner) / time.strftime("%Y-%m-%d")
+        folder = day / f"comparison-{time.strftime('%H%M%S')}-{identity[:6]}"
         contest = Contest(identity, comparison, preview or Preview(), folder, owner, dict(spec or {}))
         if spec:
-            before = self.recent()
+            before = self.recent(owner)
             contestfile.begin(contest)
-            self._listed = [contestfile.Entry(identity, contest.created, contest.spec), *before][:LISTED]
+            self._listed[owner] = [contestfile.Entry(identity, contest.created, contest.spec), *before][:LISTED]
         self._add(contest)
         self._begin(contest)
         return contest
@@ -105,15 +107,17 @@ class Contests:
         contest.changed += 1
         threading.Thread(target=self._animate, args=[contest, film], name="animated grid", daemon=True).start()
 
-    def get(self, identity: str) -> Contest | None:
-        """A comparison by its id, if need be as it was left on disk. Raises LoomError for a record that is damaged."""
+    def get(self, identity: str, owner: str = "") -> Contest | None:
+        """One of somebody's comparisons by its id, if need be as it was left on disk. Raises LoomError for a record
+        that is damaged."""
         with self._opening:
-            if known := self._known.get(identity):
-                return known
-            path = contestfile.find(identity, self.queue.outputs)
+            if identity in self._known:
+                return self.known(identity, owner)
+            outputs = home(self.queue.outputs, owner)
+            path = contestfile.find(identity, outputs)
             if path is None:
                 return None
-            contest = contestfile.read(path, self.queue.outputs, self.queue.frames, self._plan)
+            contest = contestfile.read(path, self.queue.outputs, home(self.queue.frames, owner), self._plan, owner)
             contest.restoring = True
             if self._weights and _of_other_weights(contest, self._weights):
                 contest.stale = True
@@ -122,15 +126,16 @@ class Contests:
         threading.Thread(target=self._restore, args=[contest], name="comparison, again", daemon=True).start()
         return contest
 
-    def known(self, identity: str) -> Contest | None:
-        """A comparison that was made or opened in this studio lately."""
-        return self._known.get(identity)
+    def known(self, identity: str, owner: str = "") -> Contest | None:
+        """One of somebody's comparisons that was made or opened in this studio lately."""
+        contest = self._known.get(identity)
+        return contest if contest and contest.owner == owner else None
 
-    def recent(self) -> list[contestfile.Entry]:
-        """The last recorded comparisons, newest first."""
-        if self._listed is None:
-            self._listed = contestfile.listed(self.queue.outputs)[:LISTED]
-        return self._listed
+    def recent(self, owner: str = "") -> list[contestfile.Entry]:
+        """Somebody's last recorded comparisons, newest first."""
+        if owner not in self._listed:
+            self._listed[owner] = contestfile.listed(home(self.queue.outputs, owner))[:LISTED]
+        return self._listed[owner]
 
     async def watch(self, contest: Contest) -> AsyncIterator[Contest]:
         """The comparison now and after every change until it has settled; fast changes arrive as one."""

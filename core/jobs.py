@@ -22,6 +22,7 @@ from core.job import Job, Runner, State
 from core.journal import Journal
 from core.looking import Looking, closing
 from core.making import Hooks, Maker
+from core.owners import home
 from core.paces import Forecast, Paces
 from core.queue import Queue
 from core.request import Preview, Request, draw_seed
@@ -109,7 +110,8 @@ class Jobs(Looking):
                 raise BadRequest(f"{MAX_OWN} of your pictures are waiting already: try again when some are done, or "
                                  "take some out of the queue.")
             identity = secrets.token_urlsafe(12)
-            job = Job(identity, request, preview or Preview(), self.frames / identity, owner, past=past, word=word)
+            job = Job(identity, request, preview or Preview(), home(self.frames, owner) / identity, owner, past=past,
+                      word=word)
             if lasting:
                 self._note(job)
             self.add(job)

@@ -19,6 +19,7 @@ from typing import IO, Any
 from core.errors import BadRequest, LoomError
 from core.files import disk_errors, write_text
 from core.job import Job
+from core.owners import home
 from core.request import Preview, Request
 from core.trajectory import Past, Trajectory
 
@@ -139,7 +140,8 @@ def _job(about: dict[str, Any], frames: Path) -> Job:
     if not NAME.fullmatch(identity) or not math.isfinite(created):
         raise ValueError(identity)
     preview = Preview(**about["preview"])
-    job = Job(identity, Request.parse(about["request"]), preview, frames / identity, str(about["owner"]), created,
+    owner = str(about["owner"])
+    job = Job(identity, Request.parse(about["request"]), preview, home(frames, owner) / identity, owner, created,
               word=str(about["word"]), lasting=True, rested=True)
     if past := about["past"]:
         changes = past["changes"]

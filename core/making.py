@@ -13,6 +13,7 @@ from core import job_previews, saving, trajectory
 from core.errors import LoomError, OutputError
 from core.files import disk_errors
 from core.job import Job, Runner, State
+from core.owners import home
 from core.paces import Paces
 from core.previewer import Previewer
 from core.recorder import Recorder
@@ -119,7 +120,7 @@ class Maker:
 
     def _stem(self, job: Job) -> Path:
         day, hour = (time.strftime(form, time.localtime(job.created)) for form in ("%Y-%m-%d", "%H%M%S"))
-        return self.outputs / day / f"{hour}-{job.id[:6]}"
+        return home(self.outputs, job.owner) / day / f"{hour}-{job.id[:6]}"
 
     def _go_on_from(self, job: Job) -> Past | None:
         """The steps a job was given, or took before it rested; None: it begins at the beginning."""

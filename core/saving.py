@@ -9,6 +9,7 @@ from pathlib import Path
 from core import history, metadata
 from core.files import disk_errors
 from core.job import Job
+from core.owners import home
 from core.request import Done
 from core.trajectory import Trajectory, picture_path
 
@@ -25,7 +26,7 @@ def save_pictures(job: Job, done: Done, stem: Path, outputs: Path) -> list[Path]
             request = job.request.single(k).replace(precision=done.precision)
             metadata.save_png(picture, path, request, stopped_after=done.steps if done.stopped else None,
                               forked=job.forked)
-            history.noticed(path, outputs)
+            history.noticed(path, home(outputs, job.owner))
     return paths[:len(done.pictures)]
 
 

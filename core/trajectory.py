@@ -17,6 +17,7 @@ import numpy as np
 
 from core.errors import BadRequest, LoomError, TrajectoryError
 from core.estimates import as_epsilon, clean_estimate
+from core.owners import whose
 from core.record import Parent
 from core.request import Request, StepInfo
 from core.trajectoryfile import (
@@ -249,9 +250,12 @@ def picture_path(run: Trajectory, k: int, word: str = "") -> Path:
 
 
 def runs(outputs: Path) -> list[Trajectory]:
-    """The kept runs below a folder, newest first; only their headers are read. Damaged files are passed over."""
+    """The kept runs below a folder, newest first; only their headers are read. Damaged files are passed over, and so
+    are those of people whose folders lie below."""
     found = []
     for path in sorted(Path(outputs).glob("**/*" + SUFFIX), key=lambda path: (_age(path), str(path)), reverse=True):
+        if whose(path, outputs):
+            continue
         with contextlib.suppress(LoomError, OSError):
             found.append(Trajectory(path, check=False))
     return found
@@ -301,7 +305,7 @@ def inside(folder: Path, name: str) -> Path:
     folder = Path(folder).resolve()
     try:
         path = (folder / name).resolve()
-        if path.is_relative_to(folder) and path.suffix == SUFFIX and path.is_file():
+        if path.is_relative_to(folder) and not whose(path, folder) and path.suffix == SUFFIX and path.is_file():
             return path
     except (OSError, ValueError, TypeError, RuntimeError):
         pass

@@ -14,6 +14,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import app
 from core.jobs import Jobs, Runner
+from core.logins import Logins
 from core.models.catalogue import Catalogue
 from core.ownpresets import Presets
 from core.presets import load_styles
@@ -32,14 +33,14 @@ class Served(NamedTuple):
 
 @contextlib.contextmanager
 def served(folder: Path, runner: Callable[[], Runner] | None = None, catalogue: Catalogue | None = None,
-           model: str = "storybook") -> Iterator[Served]:
-    """A running studio; without arguments one whose runner is a FakeRunner of 0.05 s a step."""
+           model: str = "storybook", logins: Logins | None = None) -> Iterator[Served]:
+    """A running studio; without arguments one whose runner is a FakeRunner of 0.05 s a step, and without logins."""
     jobs = Jobs(runner or FakeRunner, folder / "outputs", folder / "frames")
     studio = Studio(catalogue or FakeCatalogue(folder / "models"), jobs, load_styles(), model,
-                    presets=Presets(folder / "presets"))
+                    presets=Presets(folder / "presets"), logins=logins is not None)
 
     async def launch() -> tuple[str, Any]:  # where no loop runs, gradio makes one for every lock and closes none
-        return app.launch(studio, "127.0.0.1", 0)
+        return app.launch(studio, "127.0.0.1", 0, logins)
 
     with ThreadPoolExecutor(1) as thread:  # Playwright's loop may run in this one
         address, page = thread.submit(asyncio.run, launch()).result()

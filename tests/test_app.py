@@ -119,3 +119,14 @@ def test_a_device_that_is_not_there_is_told_before_the_page_opens(capsys: pytest
                                                                     tmp_path: Path) -> None:
     line = said(capsys, "--port", "0", "--device", "cuda", "--outputs", str(tmp_path / "o"))
     assert "no usable cuda device" in line and "choose auto or cpu" in line
+
+
+def test_a_login_is_written_to_a_file_and_asked_for(capsys: pytest.CaptureFixture[str], tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.logins.add_login.__defaults__", (lambda prompt: "hidden",))
+    file = tmp_path / "logins"
+    assert "--add-login wants a file" in said(capsys, "--add-login", "ann")
+    assert app.main(["--auth-file", str(file), "--add-login", "ann"]) == 0
+    assert file.read_text().startswith("ann:scrypt$") and "hidden" not in file.read_text()
+    assert "cannot listen on 127.1.2.3.4" in said(capsys, "--host", "127.1.2.3.4", "--auth-file", str(file))
+    assert "cannot be read" in said(capsys, "--host", "127.1.2.3.4", "--auth-file", str(tmp_path / "none"))

@@ -26,7 +26,7 @@ def ask(shelf: Shelf, name: str, **question: Any) -> dict[str, Any]:
 
 
 def test_ten_thousand_pictures_are_opened_and_scrolled_without_loading_them_all(tmp_path: Path) -> None:
-    shelf = Shelf(filled(tmp_path / "outputs"), tmp_path)
+    shelf = Shelf(filled(tmp_path / "outputs").outputs, tmp_path)
     statements: list[str] = []
     shelf.history.index._db.set_trace_callback(statements.append)
     first = ask(shelf, "look", offset=0, count=60)
@@ -40,7 +40,7 @@ def test_ten_thousand_pictures_are_opened_and_scrolled_without_loading_them_all(
 
 
 def test_questions_that_mean_nothing_are_answered_with_one_line(tmp_path: Path) -> None:
-    shelf = Shelf(History(tmp_path / "outputs"), tmp_path)
+    shelf = Shelf(tmp_path / "outputs", tmp_path)
     for name, question in (("detail", {"id": 5}), ("detail", {"id": "../../etc/passwd"}), ("detail", {}),
                            ("look", {"since": "x"}), ("look", {"offset": "x"}), ("change", {"id": 1, "tags": 5}),
                            ("thumbs", {}), ("thumbs", {"ids": 5})):

@@ -10,6 +10,7 @@ from typing import Any
 from core.checks import Note
 from core.errors import BadRequest, LoomError
 from core.jobs import Job
+from core.owners import home
 from ui.components.base import file_url
 from ui.stream import settings_line
 from ui.studio import Studio
@@ -34,7 +35,7 @@ def answer_of(studio: Studio, job: Job, notes: Sequence[Note] = ()) -> tuple[Any
         raise BadRequest("This run was discarded: ask for it again.")
     if job.error:
         raise job.error
-    request, outputs = job.request, studio.jobs.outputs
+    request, outputs = job.request, home(studio.jobs.outputs, job.owner)
     kept = job.trajectory if job.trajectory and job.trajectory.is_relative_to(outputs) else None
     lines = [*(note.text for note in notes), *([job.note] if job.note else [])]
     info = {"seed": request.seed, "settings": settings_line(request), "request": request.to_dict(),

@@ -188,14 +188,16 @@ def _evaluations(request: Request, info: ModelInfo) -> int:
     return predicted_evaluations(request, info)
 
 
-def empty(studio: Studio, message: str = "") -> State:
-    """The board before the first comparison."""
-    return {"id": "", "state": "empty", "error": message, "recent": recent(studio)}
+def empty(studio: Studio, message: str = "", owner: str = "") -> State:
+    """The board before somebody's first comparison."""
+    return {"id": "", "state": "empty", "error": message, "recent": recent(studio, owner)}
 
 
-def recent(studio: Studio) -> list[list[str]]:
-    """[id, in words] of the last comparisons, newest first."""
-    return [[entry.id, _entry(entry)] for entry in studio.contests.recent()]
+def recent(studio: Studio, owner: str = "") -> list[list[str]]:
+    """[id, in words] of somebody's last comparisons, newest first."""
+    if studio.logins and not owner:  # nobody is known yet, and what was made before there were logins is no one's
+        return []
+    return [[entry.id, _entry(entry)] for entry in studio.contests.recent(owner)]
 
 
 def _entry(entry: Entry) -> str:
@@ -249,7 +251,8 @@ def state_of(contest: Contest, studio: Studio) -> State:
         "columns": [shown(columns.field, value, comparison.equal_evaluations) for value in columns.values],
         "grid": list(comparison.grid), "cells": cells, "width": max(request.width for request in requests),
         "height": max(request.height for request in requests), "missing": len(contest.missing()),
-        "resumable": contest.resumable, "again": contest.restoring, "recent": recent(studio), "film": _film(contest),
+        "resumable": contest.resumable, "again": contest.restoring, "recent": recent(studio, contest.owner),
+        "film": _film(contest),
         "planes": [_plane(contest, plane) for plane in contest.planes],
         "left": _left(contest, studio), "reference": _reference(contest),
         "files": [[path.name, _address(path)] for path in contest.files], "error": contest.error,

@@ -13,6 +13,7 @@ from core.contests import Contests
 from core.errors import LoomError
 from core.models.catalogue import Catalogue
 from core.request import Preview, Request
+from ui.owners import owner_of
 from ui.studio import Studio
 
 _DEFAULT = Request()
@@ -29,12 +30,12 @@ def add(studio: Studio) -> None:
         seeds: list[int] = _SEEDS, negative_prompt: str = _DEFAULT.negative_prompt, model: str = studio.model,
         schedule: str = _DEFAULT.schedule, guidance: float = _DEFAULT.guidance, width: int = native_width,
         height: int = native_height, precision: str = _DEFAULT.precision, equal_evaluations: bool = False,
-        reference_steps: int = 0,
+        reference_steps: int = 0, person: gr.Request | None = None,
     ) -> tuple[gr.FileData, list[dict], list[gr.FileData]]:
         spec = dict(prompt=prompt, samplers=samplers, seeds=seeds, steps=steps, negative_prompt=negative_prompt,
                     model=model, schedule=schedule, guidance=guidance, width=width, height=height,
                     precision=precision, equal_evaluations=equal_evaluations, reference_steps=reference_steps)
-        return await answer(studio.catalogue, contests, spec)
+        return await answer(studio.catalogue, contests, spec, owner_of(person))
 
     gr.api(compare, api_name="compare", concurrency_limit=None, api_description=(
         "Compares samplers, steps and seeds. Returns the labelled grid (PNG), a table with a row for every cell "
@@ -42,10 +43,11 @@ def add(studio: Studio) -> None:
         "PNG files with metadata. equal_evaluations: steps count network calls, the same for every sampler."))
 
 
-async def answer(catalogue: Catalogue, contests: Contests, spec: dict[str, Any]) -> tuple[Any, list[dict], Any]:
+async def answer(catalogue: Catalogue, contests: Contests, spec: dict[str, Any],
+                 owner: str = "") -> tuple[Any, list[dict], Any]:
     """Make a comparison to its end. Raises gr.Error with the one line that says what is wrong."""
     try:
-        contest = contests.start(prepare(spec, catalogue), Preview("none"), spec=spec)
+        contest = contests.start(prepare(spec, catalogue), Preview("none"), owner, spec)
     except LoomError as error:
         raise gr.Error(str(error), print_exception=False) from None
     try:

@@ -10,9 +10,11 @@ import gradio as gr
 from core import metadata, trajectory
 from core.errors import LoomError
 from core.files import disk_errors
+from core.owners import home
 from core.request import Preview
 from core.trajectory import Trajectory, picture_path
 from ui.answers import files, to_the_end
+from ui.owners import owner_of
 from ui.studio import Studio
 
 _ABOUT = "trajectory: as /txt2img tells it, or a path inside the outputs folder. "
@@ -22,14 +24,15 @@ def add(studio: Studio) -> None:
     """Register /resume, /fork and /decode in the current gr.Blocks."""
     jobs = studio.jobs
 
-    async def resume(trajectory: str, preview: str = "none") -> tuple[list[gr.FileData], dict]:
+    async def resume(trajectory: str, person: gr.Request, preview: str = "none") -> tuple[list[gr.FileData], dict]:
         try:
-            return await to_the_end(studio, jobs.submit_resume(_find(studio, trajectory), Preview(preview)))
+            return await to_the_end(studio, jobs.submit_resume(_find(studio, trajectory, person), Preview(preview),
+                                                               owner_of(person)))
         except LoomError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
     async def fork(
-        trajectory: str, at: int, prompt: str | None = None, negative_prompt: str | None = None,
+        trajectory: str, at: int, person: gr.Request, prompt: str | None = None, negative_prompt: str | None = None,
         sampler: str | None = None, schedule: str | None = None, steps: int | None = None,
         guidance: float | None = None, seed: int | None = None, precision: str | None = None,
         clip_skip: int | None = None, regions: list[dict] | None = None, bootstrap: float | None = None,
@@ -40,17 +43,19 @@ def add(studio: Studio) -> None:
                      bootstrap=bootstrap, masks=masks)
         changes = {name: value for name, value in given.items() if value is not None}
         try:
-            run = Trajectory(_find(studio, trajectory))
+            run = Trajectory(_find(studio, trajectory, person))
             notes = studio.check(run.outline.changed(changes))
-            return await to_the_end(studio, jobs.submit_fork(run, at, changes, Preview(preview)), notes)
+            job = jobs.submit_fork(run, at, changes, Preview(preview), owner_of(person))
+            return await to_the_end(studio, job, notes)
         except LoomError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    async def decode(trajectory: str, step: int, source: str = "x0") -> tuple[list[gr.FileData], dict]:
+    async def decode(trajectory: str, step: int, person: gr.Request,
+                     source: str = "x0") -> tuple[list[gr.FileData], dict]:
         try:
-            run = Trajectory(_find(studio, trajectory), check=False)
+            run = Trajectory(_find(studio, trajectory, person), check=False)
             pictures = await jobs.decode(run.latents(step, source), run.request, "vae", run.outline.model)
-            paths, folder = [], jobs.frames / "decoded"
+            paths, folder = [], home(jobs.frames, owner_of(person)) / "decoded"
             with disk_errors("pictures", folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 for k, picture in enumerate(pictures):
@@ -72,8 +77,9 @@ def add(studio: Studio) -> None:
         "Returns PNG files and an object: step, total, sigma, timestep."))
 
 
-def _find(studio: Studio, name: str) -> Any:
-    return trajectory.inside(studio.jobs.outputs, name)
+def _find(studio: Studio, name: str, person: gr.Request) -> Any:
+    """Among those of whoever asks."""
+    return trajectory.inside(home(studio.jobs.outputs, owner_of(person)), name)
 
 
 def _about(run: Trajectory, step: int) -> dict:

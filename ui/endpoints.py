@@ -10,10 +10,12 @@ import gradio as gr
 from core.errors import LoomError
 from core.history import Query, of
 from core.history.command import row
+from core.owners import home
 from core.request import Preview, Request
 from core.samplers import rows
 from ui import endpoint_compare, endpoint_queue, endpoint_trajectories
 from ui.answers import to_the_end
+from ui.owners import owner_of
 from ui.studio import Studio
 
 _DEFAULT = Request()
@@ -30,12 +32,12 @@ def add(studio: Studio) -> None:
         sampler: str = _DEFAULT.sampler, schedule: str = _DEFAULT.schedule, steps: int = _DEFAULT.steps,
         guidance: float = _DEFAULT.guidance, seed: int = _DEFAULT.seed, width: int = native_width,
         height: int = native_height, batch: int = _DEFAULT.batch, precision: str = _DEFAULT.precision,
-        clip_skip: int = _DEFAULT.clip_skip, preview: str = "none",
+        clip_skip: int = _DEFAULT.clip_skip, preview: str = "none", person: gr.Request | None = None,
     ) -> tuple[list[gr.FileData], dict]:
         values = dict(prompt=prompt, negative_prompt=negative_prompt, model=model, sampler=sampler, schedule=schedule,
                       steps=steps, guidance=guidance, seed=seed, width=width, height=height, batch=batch,
                       precision=precision, clip_skip=clip_skip)
-        return await answer(studio, values, preview)
+        return await answer(studio, values, preview, owner_of(person))
 
     async def compose(
         prompt: str = _DEFAULT.prompt, regions: list[dict] = _NO_REGIONS,
@@ -46,7 +48,7 @@ def add(studio: Studio) -> None:
         bootstrap: float = _DEFAULT.bootstrap, masks: str = _DEFAULT.masks, crop_after: float = _DEFAULT.crop_after,
         say_places: bool = _DEFAULT.say_places, join_prompts: bool = _DEFAULT.join_prompts,
         panorama: str = _DEFAULT.panorama, stride: int = _DEFAULT.stride, wrap: bool = _DEFAULT.wrap,
-        preview: str = "none",
+        preview: str = "none", person: gr.Request | None = None,
     ) -> tuple[list[gr.FileData], dict]:
         values = dict(prompt=prompt, regions=regions, negative_prompt=negative_prompt, model=model, sampler=sampler,
                       schedule=schedule, steps=steps, guidance=guidance, seed=seed, width=width, height=height,
@@ -55,7 +57,7 @@ def add(studio: Studio) -> None:
                       stride=stride, wrap=wrap)
         if not regions and panorama == "off":
             raise gr.Error("There is no region: add one with a box or a mask, or call /txt2img.", print_exception=False)
-        return await answer(studio, values, preview)
+        return await answer(studio, values, preview, owner_of(person))
 
     gr.api(txt2img, api_name="txt2img", concurrency_limit=None, api_description=(
         "Makes pictures. Returns their PNG files, with metadata, and an object: seed, settings, request, evaluations, "
@@ -77,9 +79,10 @@ def add(studio: Studio) -> None:
         return rows()
 
     def history(words: str = "", model: str = "", sampler: str = "", since: str = "", until: str = "", tag: str = "",
-                favourites: bool = False, offset: int = 0, count: int = 100) -> list[dict]:
+                favourites: bool = False, offset: int = 0, count: int = 100,
+                person: gr.Request | None = None) -> list[dict]:
         try:
-            found = of(studio.jobs.outputs)
+            found = of(home(studio.jobs.outputs, owner_of(person)))
             found.refresh()
             query = Query(words=words, model=model, sampler=sampler, since=since, until=until, tag=tag,
                           favourites=favourites)
@@ -97,11 +100,11 @@ def add(studio: Studio) -> None:
         "The samplers: name, words, schedules each accepts, network calls at 20 steps."))
 
 
-async def answer(studio: Studio, values: dict[str, Any], preview: str) -> tuple[Any, dict]:
+async def answer(studio: Studio, values: dict[str, Any], preview: str, owner: str) -> tuple[Any, dict]:
     """Run a request to its end. Raises gr.Error with the one line that says what is wrong."""
     try:
         request, decoder = Request.parse(values), Preview(preview)
         notes = studio.check(request)
-        return await to_the_end(studio, studio.jobs.submit(request, decoder), notes)
+        return await to_the_end(studio, studio.jobs.submit(request, decoder, owner), notes)
     except LoomError as error:
         raise gr.Error(str(error), print_exception=False) from None

@@ -28,6 +28,7 @@ from core.errors import BadRequest, LoomError
 from core.files import disk_errors, save_jpeg
 from core.jobs import Job, Jobs
 from core.layout import bootstrap_steps
+from core.owners import home, whose
 from core.trajectory import Trajectory
 from ui.components.base import file_url
 from ui.stream import previews_line, settings_line
@@ -39,6 +40,7 @@ NEW_THUMBS = 8  # of runs without a picture, decoded for one look at the list
 THUMB = 96  # pixels
 PACE, IDLE = 0.08, 0.5  # seconds between two looks at a run that goes on, and at an idle studio
 SOURCES = ("x0", "xt")
+GONE = "This run is not there any more: choose another one from the list."
 
 State = dict[str, Any]
 
@@ -92,25 +94,27 @@ class Inspection:
 
     # -- which run
 
-    def find(self, name: str) -> Found:
-        """A run by the name of its job, or of its file below the outputs. Raises BadRequest, TrajectoryError."""
+    def find(self, name: str, owner: str = "") -> Found:
+        """One of somebody's runs by the name of its job, or of its file below their outputs. Raises BadRequest,
+        TrajectoryError."""
         job = self.jobs.get(name)
         if job is None:
-            path = (self.jobs.outputs / name).resolve()
-            if not name.endswith(trajectories.SUFFIX) or not path.is_relative_to(self.jobs.outputs.resolve()) \
-                    or not path.is_file():
-                raise BadRequest("This run is not there any more: choose another one from the list.")
-            return Found(name, self._job_of(path.resolve()), self.look_into(path))
+            path = (home(self.jobs.outputs, owner) / name).resolve()
+            if not name.endswith(trajectories.SUFFIX) or whose(path, self.jobs.outputs) != owner or not path.is_file():
+                raise BadRequest(GONE)
+            return Found(name, self._job_of(path), self.look_into(path))
+        if job.owner != owner:
+            raise BadRequest(GONE)
         has = job.trajectory is not None and job.trajectory.is_file()
         return Found(name, job, self.look_into(job.trajectory) if has and job.trajectory else None)
 
-    def current(self) -> Found | None:
-        """The run that is being made, else the next one, else the last one."""
-        job = self._newest()
-        return self.find(job.id) if job else None
+    def current(self, owner: str = "") -> Found | None:
+        """The run that is being made, else the next one, else the last one; of somebody's."""
+        job = self._newest(owner)
+        return self.find(job.id, owner) if job else None
 
-    def _newest(self) -> Job | None:
-        known = self.jobs.known()
+    def _newest(self, owner: str) -> Job | None:
+        known = [job for job in self.jobs.known() if job.owner == owner]
         return next((job for state in ("running", "waiting") for job in known if job.state == state),
                     known[-1] if known else None)
 
@@ -118,9 +122,9 @@ class Inspection:
         """The last job that wrote this file."""
         return next((job for job in reversed(self.jobs.known()) if job.trajectory == path), None)
 
-    def newest_kept(self) -> Found | None:
-        kept = trajectories.runs(self.jobs.outputs)
-        return self.find(self.name_of(kept[0].path)) if kept else None
+    def newest_kept(self, owner: str = "") -> Found | None:
+        kept = trajectories.runs(home(self.jobs.outputs, owner))
+        return self.find(self.name_of(kept[0].path), owner) if kept else None
 
     def name_of(self, path: Path) -> str:
         """A kept run's name: that of its job while the studio knows it, else its place below the outputs."""
@@ -128,7 +132,11 @@ class Inspection:
         return job.id if job else self._place(path)
 
     def _place(self, path: Path) -> str:
-        return path.resolve().relative_to(self.jobs.outputs.resolve()).as_posix()
+        """Below the outputs of whoever it belongs to."""
+        return path.resolve().relative_to(home(self.jobs.outputs, self._owner(path)).resolve()).as_posix()
+
+    def _owner(self, path: Path) -> str:
+        return whose(path, self.jobs.outputs) or whose(path, self.jobs.frames) or ""
 
     def look_into(self, path: Path) -> Open:
         """The run in a file, as far as it has come. Raises TrajectoryError."""
@@ -137,7 +145,8 @@ class Inspection:
             found = self._open.get(path)
             if found is None:
                 digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
-                found = self._open[path] = Open(Trajectory(path, check=False), self.jobs.frames / f"seen-{digest}")
+                folder = home(self.jobs.frames, self._owner(path)) / f"seen-{digest}"
+                found = self._open[path] = Open(Trajectory(path, check=False), folder)
             self._open.move_to_end(path)
             while len(self._open) > OPEN_RUNS:
                 _, old = self._open.popitem(last=False)
@@ -149,7 +158,7 @@ class Inspection:
 
     # -- what the page is told
 
-    async def follow(self, page: str, name: str, place: str = "") -> AsyncIterator[State]:
+    async def follow(self, page: str, name: str, place: str = "", owner: str = "") -> AsyncIterator[State]:
         """A run and every change of it; with "now" whatever is being made. A later follower of the page takes over.
 
         place: where the run that was in sight before is kept: the studio may have been started anew since.
@@ -161,7 +170,7 @@ class Inspection:
                 found, state = None, empty()
                 mark: tuple[Any, ...] = ("",)
                 try:
-                    found = await asyncio.to_thread(self._wanted, name, place, first=not shown)
+                    found = await asyncio.to_thread(self._wanted, name, place, owner, first=not shown)
                     if found:
                         mark = (found.name, found.job and found.job.version, found.open and found.open.kept.taken)
                         state = await asyncio.to_thread(self.state, found) if mark != shown else state
@@ -177,22 +186,22 @@ class Inspection:
             if self._turn.get(page) == turn:
                 del self._turn[page]
 
-    def _wanted(self, name: str, place: str, first: bool) -> Found | None:
+    def _wanted(self, name: str, place: str, owner: str, first: bool) -> Found | None:
         """What a follower looks at now. first: it has seen nothing yet, so an old run is better than none."""
         if name != NOW:
             try:
-                return self.find(name)
+                return self.find(name, owner)
             except LoomError:
                 if not place:
                     raise
-                return self.find(place)
-        found = self.current()
+                return self.find(place, owner)
+        found = self.current(owner)
         if not first or (found and (found.active or found.open)):
             return found
         try:
-            return self.find(place) if place else self.newest_kept()
+            return self.find(place, owner) if place else self.newest_kept(owner)
         except LoomError:
-            return self.newest_kept()
+            return self.newest_kept(owner)
 
     def state(self, found: Found) -> State:
         """All the page needs of a run, whole, as JSON."""
@@ -248,17 +257,19 @@ class Inspection:
         forked = (kept.file, kept.step) if kept else found.job.forked if found.job else None
         if forked is None:
             return None
-        path = next((path for path in self.jobs.outputs.glob(f"*/{glob.escape(forked[0])}") if path.is_file()), None)
+        owner = found.job.owner if found.job else self._owner(found.kept.path)
+        places = home(self.jobs.outputs, owner).glob(f"*/{glob.escape(forked[0])}")
+        path = next((path for path in places if path.is_file()), None)
         return {"run": self.name_of(path) if path else "", "step": forked[1]}
 
-    def listed(self) -> tuple[list[State], int]:
-        """The runs for the list, newest first, what is being made before all; and how many more there are."""
-        running = self._newest()
+    def listed(self, owner: str = "") -> tuple[list[State], int]:
+        """Somebody's runs for the list, newest first, what is being made before all; and how many more there are."""
+        running = self._newest(owner)
         busy = running is not None and not running.over
         rows = [{"run": NOW, "now": True, "thumb": "",
                  "prompt": running.request.prompt if busy and running else "whatever is being made",
                  "words": _progress(running) if busy and running else "nothing at the moment; the next run will show"}]
-        kept = trajectories.runs(self.jobs.outputs)
+        kept = trajectories.runs(home(self.jobs.outputs, owner))
         for run in kept[:LISTED]:
             branch = " · branch" if run.parent else ""
             words = f"{run.total} steps" if run.whole else f"{run.taken} of {run.total} steps"

@@ -152,7 +152,7 @@ class RunForm:
     def attach(self, event: gr.EventData, request: gr.Request) -> None:
         """Let the page follow runs it remembers."""
         jobs = event._data.get("jobs") if isinstance(event._data, dict) else None
-        self.desk.attach(page_of(request), jobs if isinstance(jobs, list) else [])
+        self.desk.attach(page_of(request), jobs if isinstance(jobs, list) else [], owner_of(request))
 
     def act(self, event: gr.EventData, request: gr.Request) -> None:
         """Stop, pause, resume or discard the run on the stage."""

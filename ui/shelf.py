@@ -10,13 +10,15 @@ from typing import Any
 
 from core import contestfile, metadata
 from core.errors import BadRequest, LoomError
-from core.history import Entry, History, Query
+from core.history import Entry, History, Query, of
 from core.history.thumbs import thumb
+from core.owners import home
 from core.trajectory import SUFFIX
 from ui.answers import Answer, answered, plain
 from ui.arrival import others
 from ui.components.base import file_url
 from ui.inspection import when
+from ui.owners import owner_of
 from ui.stream import settings_line
 
 MOST_THUMBS = 24  # that are made for one answer
@@ -26,10 +28,22 @@ _RUN = re.compile(r"\d{6}-[\w-]{6}-")  # the beginning of the names of a run's f
 
 
 class Shelf:
-    """What the gallery asks the server: each method takes one object and gives one."""
+    """What the gallery asks the server: each method takes one object and gives one. Everybody sees their own pictures.
 
-    def __init__(self, history: History, frames: Path):
-        self.history, self.spare = history, frames / "thumbs"
+    outputs, frames: as in core.jobs.Jobs.
+    """
+
+    def __init__(self, outputs: Path, frames: Path):
+        self._outputs, self._frames = outputs, frames
+
+    @property
+    def history(self) -> History:
+        """That of whoever is asking."""
+        return of(home(self._outputs, owner_of()))
+
+    @property
+    def spare(self) -> Path:
+        return home(self._frames, owner_of()) / "thumbs"
 
     def functions(self) -> list[Callable[..., Any]]:
         """For gradio, which names them after their `__name__` and passes one argument."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from core.journal import FOLDER as JOURNAL
 from core.models.catalogue import STORYBOOK
@@ -15,6 +16,7 @@ from ui.components.bar import ModelBar, bar_state
 from ui.components.base import HERE as COMPONENTS
 from ui.components.models_panel import ModelsPanel
 from ui.components.queue_panel import QueuePanel
+from ui.guard import Guard
 from ui.models import choices, server_functions, switching
 from ui.owners import owner_of
 from ui.runform import WATCH
@@ -88,7 +90,7 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Tab("Regions"):
                 regions = Regions(studio, bar, model, panel)
             with gr.Tab("Compare"):
-                Compare(studio, bar, model, panel)
+                compare = Compare(studio, bar, model, panel)
             with gr.Tab("Live preview"):
                 LivePreview(studio)
             with gr.Tab("History"):
@@ -99,6 +101,8 @@ def build(studio: Studio) -> gr.Blocks:
         for event in (page.load, panel.found):
             event(lambda name: (gr.Dropdown(choices=choices(studio)), bar_state(studio, name)), [model], [model, bar],
                   **QUICK)
+        if studio.logins:
+            page.load(compare.first, None, [compare.board], **QUICK)
         page.load(text.offer_presets, [model], [text.style, text.presets.chosen], **QUICK)
         for event in (page.load, model.change):
             event(None, [model], None, js=SEEN, **QUICK)
@@ -139,5 +143,6 @@ def serving(studio: Studio) -> dict[str, Any]:
         "allowed_paths": [str(Path(folder).resolve()) for folder in open_folders],
         "blocked_paths": [str(studio.jobs.outputs / JOURNAL)],  # everybody's prompts
         "footer_links": ["api", "settings"], "run_history": False, "show_error": False, "share": False,
+        "app_kwargs": {"middleware": [Middleware(Guard, outputs=studio.jobs.outputs, frames=studio.jobs.frames)]},
         "ssr_mode": False, "pwa": False, "inbrowser": False,
     }

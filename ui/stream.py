@@ -109,9 +109,10 @@ class Desk:
             old, _ = self._pages.popitem(last=False)
             self._turn.pop(old, None)
 
-    def attach(self, page: str, identities: Sequence[object]) -> Job | None:
-        """Let a page follow jobs it knows by name; the last of them, or None when the studio knows none."""
-        found = [job for job in (self.jobs.get(str(identity)) for identity in list(identities)[:50]) if job]
+    def attach(self, page: str, identities: Sequence[object], owner: str = "") -> Job | None:
+        """Let a page follow its owner's jobs, known by name; the last of them, or None when the studio knows none."""
+        known = (self.jobs.get(str(identity)) for identity in list(identities)[:50])
+        found = [job for job in known if job and job.owner == owner]
         for job in found:
             self.add(page, job)
         if identities and not found:

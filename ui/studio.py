@@ -40,6 +40,7 @@ class Studio:
     explicit: bool = False
     kept: Kept | None = None
     hub: tuple[str, ...] = ()
+    logins: bool = False  # people log in, and each has their own pictures, runs and comparisons
     chosen: set[str] = field(default_factory=set)  # models that people chose since the start
 
     @cached_property

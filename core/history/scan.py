@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from core import metadata
 from core.errors import BadRequest
+from core.owners import PEOPLE
 
 OWN = ".history"  # this package's folder below the outputs
 TRASH = f"{OWN}/trash"
@@ -52,6 +53,8 @@ def changed(outputs: Path, known: dict[str, int], gone: set[str]) -> Iterator[Fo
                     if entry.name.startswith("."):
                         continue
                     if entry.is_dir(follow_symlinks=False):
+                        if entry.name == PEOPLE and not place:  # each has a history of their own
+                            continue
                         waiting.append(f"{place}/{entry.name}" if place else entry.name)
                     elif entry.name.lower().endswith(".png") and entry.is_file(follow_symlinks=False):
                         found = entry.stat(follow_symlinks=False)

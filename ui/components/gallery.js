@@ -17,7 +17,8 @@ const PICKS = { model: "Any model", sampler: "Any sampler", tag: "Any tag" };
 
 export function mount({ element, props, trigger, server }) {
   const part = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e]));
-  const ask = (name, question = {}) => server[name](question).catch(() => ({ error: "The studio does not answer." }));
+  const silent = { error: "The studio does not answer." };
+  const ask = (name, question = {}) => server[name](question).then((answer) => answer ?? silent, () => silent);
   let total = -1; // not known yet
   let blocks = new Map(); // number of the block -> its rows, or null while they are on their way
   let urls = new Map(); // id -> address of a small picture

@@ -172,17 +172,24 @@ class Compare(RunForm):
         """What this page's comparison shows, until it is over. A later watcher of the same page takes over."""
         page = page_of(request)
         if why := self._lost.pop(page, ""):
-            yield contest.empty(self.studio, why), bar_state(self.studio, model)
+            yield contest.empty(self.studio, why, owner_of(request)), bar_state(self.studio, model)
             return
         turn = self._turn[page] = self._turn.get(page, 0) + 1
         made = self._pages.get(page)
         if made is None:
-            yield contest.empty(self.studio), bar_state(self.studio, model)
+            yield contest.empty(self.studio, owner=owner_of(request)), bar_state(self.studio, model)
             return
         async for _ in self.studio.contests.watch(made):
             if self._turn.get(page) != turn:
                 return
             yield contest.state_of(made, self.studio), bar_state(self.studio, model)
+
+    def first(self, request: gr.Request) -> Any:
+        """The board as a page opens that has nothing on it yet, with the list of whoever has logged in."""
+        page = page_of(request)
+        if page in self._pages or page in self._lost:
+            return gr.skip()
+        return contest.empty(self.studio, owner=owner_of(request))
 
     def reattach(self, event: gr.EventData, request: gr.Request) -> None:
         """Let the page follow the comparison that it remembers, or that was chosen from the list."""
@@ -200,9 +207,9 @@ class Compare(RunForm):
             except LoomError as error:
                 made.film = Film("", over=True, error=str(error))
 
-    def halt(self, event: gr.EventData) -> None:
+    def halt(self, event: gr.EventData, request: gr.Request) -> None:
         asked = event._data if isinstance(event._data, dict) else {}
-        if made := self.studio.contests.known(str(asked.get("id", ""))):
+        if made := self.studio.contests.known(str(asked.get("id", "")), owner_of(request)):
             self.studio.contests.stop(made)
 
     def begin(self, data: dict[Any, Any]) -> tuple[Any, ...]:
@@ -252,7 +259,7 @@ class Compare(RunForm):
         identity = str(event._data.get("id", "")) if isinstance(event._data, dict) else ""
         page = page_of(request)
         try:
-            made = self.studio.contests.get(identity) if identity else None
+            made = self.studio.contests.get(identity, owner_of(request)) if identity else None
         except LoomError as error:
             self._lost[page] = str(error)
             return None

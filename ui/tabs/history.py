@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from core import history
 from ui.components.gallery import Gallery
 from ui.shelf import Shelf
 from ui.studio import Studio
@@ -14,7 +13,7 @@ class HistoryTab:
     """Builds the tab inside the current gr.Tab and wires it. text, regions: the tabs in which pictures are opened."""
 
     def __init__(self, studio: Studio, text: TextToImage, regions: Regions):
-        self.shelf = Shelf(history.of(studio.jobs.outputs), studio.jobs.frames)
+        self.shelf = Shelf(studio.jobs.outputs, studio.jobs.frames)
         self.gallery = Gallery({}, server_functions=self.shelf.functions())
         text.taking(self.gallery.text, self.shelf.file)
         regions.taking(self.gallery.regions, self.shelf.file)

@@ -20,6 +20,7 @@ from ui.answers import ODD, Answer, answered, plain
 from ui.components.base import file_url
 from ui.components.inspector import Inspector
 from ui.inspection import NEW_THUMBS, Inspection, empty, write
+from ui.owners import owner_of
 from ui.runform import WATCH, page_of
 from ui.studio import Studio
 
@@ -39,7 +40,7 @@ class LivePreview:
         """The run this page looks into, and every change of it."""
         asked = event._data if isinstance(event._data, dict) else {}
         async for state in self.inspection.follow(page_of(request), str(asked.get("run", "")),
-                                                  str(asked.get("place", ""))):
+                                                  str(asked.get("place", "")), owner_of(request)):
             yield state
 
 
@@ -57,13 +58,13 @@ class Answers:
     @answered
     async def runs(self, question: Any) -> Answer:
         """{"runs": [{run, now, prompt, words, thumb}], "more"}"""
-        rows, more = await asyncio.to_thread(self.inspection.listed)
+        rows, more = await asyncio.to_thread(self.inspection.listed, owner_of())
         fresh = NEW_THUMBS
         for row in rows:
             if row["now"]:
                 continue
             try:
-                found = await asyncio.to_thread(self.inspection.find, row["run"])
+                found = await asyncio.to_thread(self.inspection.find, row["run"], owner_of())
                 if found.active:
                     continue
                 known = self.inspection.has_thumb(found)
@@ -77,7 +78,8 @@ class Answers:
     @answered
     async def state(self, question: Any) -> Answer:
         """A run as it stands."""
-        return await asyncio.to_thread(lambda: self.inspection.state(self.inspection.find(str(question["run"]))))
+        found = await self._find(question)
+        return await asyncio.to_thread(self.inspection.state, found)
 
     @answered
     async def frames(self, question: Any) -> Answer:
@@ -128,18 +130,20 @@ class Answers:
                    for name, value in dict(question["changes"]).items()}
         if canvas := changes.pop("canvas", None):  # what is painted in the Regions tab
             changes["regions"] = composition.regions_of(canvas, found.kept.request)
-        job = self.jobs.submit_fork(found.kept, int(question["step"]), changes, lasting=True)
+        job = self.jobs.submit_fork(found.kept, int(question["step"]), changes, owner=owner_of(), lasting=True)
         return {"run": job.id}
 
     @answered
     async def resume(self, question: Any) -> Answer:
         """{run} -> {"run"}: the same run, going on."""
         found = await self._find(question)
-        return {"run": self.jobs.submit_resume(found.kept, lasting=True).id}
+        return {"run": self.jobs.submit_resume(found.kept, owner=owner_of(), lasting=True).id}
 
     @answered
     async def stop(self, question: Any) -> Answer:
-        self.jobs.stop(str(question["run"]))
+        job = self.jobs.get(str(question["run"]))
+        if job and job.owner == owner_of():
+            self.jobs.stop(job.id)
         return {}
 
     @answered
@@ -162,7 +166,7 @@ class Answers:
     async def _find(self, question: Any) -> Any:
         if not isinstance(question, dict):
             raise BadRequest(ODD)
-        return await asyncio.to_thread(self.inspection.find, str(question["run"]))
+        return await asyncio.to_thread(self.inspection.find, str(question["run"]), owner_of())
 
 
 async def _await(shown: Awaitable[Any]) -> Any:

@@ -29,6 +29,7 @@ from ui.components.region_canvas import RegionCanvas
 from ui.components.stage import Stage
 from ui.components.tokens import Tokens, counts
 from ui.components.words import Words, at_hand
+from ui.owners import owner_of
 from ui.runform import QUICK, RunForm, drawn, unfolded
 from ui.stream import empty
 from ui.studio import Studio
@@ -310,7 +311,7 @@ def estimates(jobs: Jobs) -> list[Callable[..., Any]]:
     def regions(job: str) -> list[str]:
         """The rest first."""
         found = jobs.get(str(job))
-        if found is None or not found.request.regions:
+        if found is None or found.owner != owner_of() or not found.request.regions:
             return []
         return ["Rest", *(region.name for region in found.request.regions)]
 
@@ -318,7 +319,7 @@ def estimates(jobs: Jobs) -> list[Callable[..., Any]]:
         """{"url"} of a region's own picture at a step, or {"error"}."""
         try:
             job = jobs.get(str(asked["job"]))
-            if job is None:
+            if job is None or job.owner != owner_of():
                 raise BadRequest("This run is forgotten: only its picture is left.")
             step, region, picture = (int(asked[name]) for name in ("step", "region", "picture"))
             return {"url": file_url(await jobs.show_region(job, step - 1, region, picture))}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from core import compare, comparing
-from core.checks import Note, check
+from core.checks import Note, check_in
 from core.contests import Contests
 from core.errors import LoomError
 from core.jobs import Jobs
@@ -90,7 +90,7 @@ class Studio:
 
     def check(self, request: Request) -> list[Note]:
         """Notes on a request that can be done. Raises BadRequest or ModelError for one that cannot."""
-        return check(request, self.catalogue.get(request.model), self.extras)
+        return check_in(request, self.catalogue)
 
     def pace(self, request: Request) -> float | None:
         """Seconds per pass over a whole picture (or window) in the last run like this; None before there was one."""

@@ -15,7 +15,8 @@ HEAVY = ("torch", "diffusers", "transformers", "torchsde", "scipy")
 
 # From the ground up: each floor may import those before it and itself. A new file in core gets its place here.
 FLOORS = ("errors", "registry", "masks", "request", "files", "conditioning", "prompts", "estimates", "tuning",
-          "samplers", "infotext", "metadata", "history", "models", "refining", "layout", "layoutfile", "scorer", "storybook",
+          "samplers", "infotext", "metadata", "history", "models", "refining", "layout", "layoutfile", "scorer",
+          "storybook",
           "checks", "presets", "ownpresets", "record", "trajectoryfile", "trajectory", "recorder", "views", "export",
           "previewer", "job", "favours", "job_previews", "saving", "queue", "paces", "journal", "board", "making",
           "looking", "forever", "jobs", "denoise", "regions", "course", "previews", "engine", "evaluation", "compare",

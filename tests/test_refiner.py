@@ -27,6 +27,7 @@ from core.trajectory import Past, Trajectory
 from tests.lines import assert_one_line
 from tests.loras import kohya
 from tests.originals import PROMPT, ask, finish, make_pipeline, write_original
+from ui import arrival, form
 
 DOORS = ("folder", "file")
 
@@ -322,3 +323,19 @@ def test_the_command_line_refines(shelf: Path, tmp_path: Path, capsys: pytest.Ca
     assert "is no refiner" in capsys.readouterr().err
     assert main([*asked[:3], "refiner-file", *asked[4:]]) == 2
     assert "only ends what another model began" in capsys.readouterr().err
+
+
+def test_a_picture_brings_its_refiner_to_the_form_where_it_is_here(tmp_path: Path) -> None:
+    metadata.save_png(np.zeros((64, 64, 3), np.uint8), tmp_path / "a.png", refined(refiner_from=0.7))
+    found = arrival.read(tmp_path / "a.png", "a.png")
+    values = form.from_request(Request())
+    here = arrival.filled(values, found, ["sdxl-file", "XL/refiner-file"])
+    assert (here["refiner"], here["refiner_from"]) == ("XL/refiner-file", "0.7")
+    assert arrival.card(found, "a.png", ["sdxl-file", "refiner-file"], "storybook")["lines"] == []
+    gone = arrival.filled(here, found, ["sdxl-file"])
+    assert gone["refiner"] == ""
+    assert arrival.card(found, "a.png", ["sdxl-file"], "storybook")["lines"] == [
+        "Its refiner, refiner-file, is not here: none is taken."]
+    metadata.save_png(np.zeros((64, 64, 3), np.uint8), tmp_path / "b.png", refined(refiner=""))
+    plain = arrival.read(tmp_path / "b.png", "b.png")
+    assert arrival.filled(here, plain, ["sdxl-file", "refiner-file"])["refiner"] == ""

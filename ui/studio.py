@@ -71,6 +71,11 @@ class Studio:
         """Whether a page that remembers this model may open with it: not where the command line has named another
         since, nor where it is gone."""
         return isinstance(model, str) and (model in self.chosen or not self.explicit) and self.info(model) is not None
+    def refiners(self) -> list[str]:
+        """The refiners of SDXL that are here, as far as the list of models has been read."""
+        self.library.look()
+        return [row["name"] for row in self.library.state()["rows"] if row.get("family") == "refiner"]
+
     @property
     def extras(self) -> Extras:
         """The LoRAs and textual inversions that prompts may name."""

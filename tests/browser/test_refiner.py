@@ -42,5 +42,4 @@ def test_the_refiner_is_offered_for_sdxl_and_takes_part_in_the_picture(visit: An
     while not (pictures := list(Path(studio.studio.jobs.outputs).glob("**/*.png"))):
         page.wait_for_timeout(100)
     found = metadata.read_png(pictures[0])
-    page.screenshot(path="/tmp/rf/shot.png", full_page=True)
     assert (found.refiner, found.refiner_from) == ("refiner", 0.5)

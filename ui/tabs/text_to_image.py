@@ -146,6 +146,7 @@ class TextToImage(RunForm):
         settings = [self.width, self.height, self.sampler, self.schedule, self.steps, self.guidance]
         self.chosen(self.change_model, inputs, [*settings, *of_model], **QUICK).then(**remembered)
         self._wire_presets()
+        self.more.expand(self.offer_refiners, [self.model, self.refiner], [self.refiner], **QUICK)
         self.generate.click(self.submit, inputs, marks, trigger_mode="multiple", **QUICK).then(**remembered).then(
             **follow)
         self.stage.example(self.take_example, None, [self.prompt], **QUICK).then(
@@ -191,6 +192,11 @@ class TextToImage(RunForm):
     def offer_styles(self, model: str, style: str) -> Any:
         """The list of styles as it is now; one that is gone gives way to none."""
         return gr.Dropdown(choices=self._styles(model), value=self._style_there({"model": model, "style": style}))
+
+    def offer_refiners(self, model: str, refiner: str) -> Any:
+        """The refiners that go with a model, as far as they are known by now."""
+        known = self.studio.refiners() if takes_refiners(self.studio, model) else []
+        return gr.Dropdown(choices=[NO_REFINER, *((Path(name).name, name) for name in known)], value=refiner)
 
     def offer_presets(self, model: str) -> tuple[Any, Any]:
         """The lists of styles and presets as they are now."""
@@ -305,11 +311,10 @@ class TextToImage(RunForm):
         if size not in [name for _, name in form.sizes(info)]:
             size = form.CUSTOM
         card, refined = model_card(info), takes_refiners(self.studio, values["model"])
-        refiners = [NO_REFINER, *((Path(name).name, name) for name in (self.studio.refiners() if refined else ()))]
         values["refiner"] = values["refiner"] if refined else ""  # in sight: there is no such field then
         return {"size": gr.Dropdown(choices=form.sizes(info), value=size),
                 "style": gr.Dropdown(choices=self._styles(values["model"]), value=values["style"]),
-                "refiner": gr.Dropdown(choices=refiners, value=values["refiner"]), "refining": gr.Row(visible=refined),
+                "refiner": self.offer_refiners(values["model"], values["refiner"]), "refining": gr.Row(visible=refined),
                 "words": at_hand(info, self.studio.extras), "about": gr.Accordion(visible=bool(card)),
                 "card": card}
 

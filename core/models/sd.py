@@ -62,7 +62,7 @@ class StableDiffusion:
     @cached_property
     def adapters(self) -> Adapters:
         """The LoRAs that it can compute with."""
-        return Adapters([self.unet, *self.encode_prompt.encoders])
+        return Adapters([self.unet, *self.encode_prompt.encoders], self.device)
 
     def adapt(self, loras: Loras) -> None:
         """From now on it computes with these LoRAs, of those that `adapters` fetched, and no others."""

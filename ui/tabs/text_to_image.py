@@ -112,7 +112,8 @@ class TextToImage(RunForm):
         self._machine(start)
         self._lines("preview", "precision")
         self._clip_skip(start)
-        with gr.Row(elem_classes=["pair"], visible=takes_refiners(self.studio, self.studio.model)) as self.refining:
+        shown = takes_refiners(self.studio, self.studio.model)
+        with gr.Row(elem_classes=["pair three"], visible=shown) as self.refining:
             self.refiner = gr.Dropdown([NO_REFINER], value=start["refiner"], label="Refiner", allow_custom_value=True)
             self.refiner_from = NumberField("Takes over at", start["refiner_from"], low=0, high=1, step=0.05)
         self._lines("refiner", "refiner_from")

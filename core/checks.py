@@ -49,6 +49,7 @@ def check(request: Request, info: ModelInfo, extras: Extras | None = None,
         notes.append(Note("sampler", warning))
     views_of(request, info)
     notes += _prompt_notes(request, info, extras or Extras(None))
+    _lora_room(request, info, extras or Extras(None))
     notes += _region_notes(request, info)
     notes += _refiner_notes(request, refiner) if refiner else []
     if not prompts_of(request, 0).both and request.negative_prompt.strip():
@@ -161,6 +162,18 @@ def _memory_notes(request: Request, info: ModelInfo) -> list[Note]:
     return [Note("width", f"To decode {request.width}x{request.height} at once takes about {needed / 2**30:.1f} GiB, "
                           f"and {free / 2**30:.1f} are free: if they do not suffice it is done in tiles, which shows a "
                           "little.")]
+
+
+def _lora_room(request: Request, info: ModelInfo, extras: Extras) -> None:
+    """Raises BadRequest for LoRAs that leave no room for the run."""
+    files = extras.files(request, info)
+    if not files:
+        return
+    held, run = needs.loras(set(files.values()), "bf16"), least(request, info)
+    if held + run > (free := psutil.virtual_memory().available):
+        raise BadRequest(f"The LoRAs take about {held / 2**30:.1f} GiB of memory and the run {run / 2**30:.1f} more, "
+                         f"and {free / 2**30:.1f} are free: name fewer or smaller ones, or choose a smaller picture.",
+                         "prompt")
 
 
 def _refiner_notes(request: Request, refiner: ModelInfo) -> list[Note]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from core.checks import check_in, least
 from core.engine import Engine
-from core.models import tune
+from core.errors import BadRequest
+from core.models import needs, tune
 from core.models.catalogue import Catalogue
 from core.tuning import Tuning
+from tests.lines import assert_one_line
 from tests.loras import kohya
 from tests.originals import PROMPT, ask, finish, make_pipeline
 
@@ -85,3 +89,23 @@ def test_compiled_and_fused_networks_take_a_lora(shelf: Path, family: str, monke
     for scale, expected in ((None, without), (0.8, wanted), (-0.5, other), (None, without), (0.8, wanted)):
         found = painted(engine, family, scale)
         assert np.abs(found - expected).max() < 1e-4 * expected.std(), scale
+
+
+def test_the_memory_of_loras_is_counted_before_the_run(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue = Catalogue(shelf)
+    file = shelf / "lora" / "sd1-style.safetensors"
+    held = needs.loras([file], "fp32")
+    engine = Engine(catalogue, "cpu")
+    painted(engine, "sd1")
+    model = engine.load("sd1", "fp32")
+    alive = sum(value.numel() * 4 for part in (model.unet, *model.encode_prompt.encoders)
+                for name, value in part.named_parameters() if ".lora_" in name)
+    assert alive <= held <= 1.01 * alive + 4096  # and one number for each layer's alpha
+    request = ask("sd1", prompt="a <lora:sd1-style:1>")
+    run = least(request, catalogue.get("sd1"))
+    monkeypatch.setattr("core.checks.psutil.virtual_memory", lambda: SimpleNamespace(available=run + held // 4))
+    check_in(ask("sd1", prompt="a"), catalogue)
+    with pytest.raises(BadRequest, match="The LoRAs take about") as told:
+        check_in(request, catalogue)
+    assert told.value.field == "prompt"
+    assert_one_line(told.value)

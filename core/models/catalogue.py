@@ -17,7 +17,7 @@ from core.errors import ModelError, closest
 from core.models import about, header, kinds, shapes
 from core.models.distilled import Advice, advise
 from core.models.folders import TINY, Folders
-from core.models.header import PICKLED, leads_out, refusal, shown
+from core.models.header import PICKLED, leads_out, refusal, refuse_links, shown
 
 STORYBOOK = Path(__file__).parent.parent / "storybook" / "weights"
 # _class_name of model_index.json -> module in core.models
@@ -138,7 +138,14 @@ class Catalogue:
         if path.is_file() and leads_out(path, self.folders.roots):
             raise ModelError(f"{shown(path)} is a link that leads out of the models folder: put the file itself "
                              "there, or start with --model and its path.")
-        return describe(name, path)
+        if not path.is_file():
+            refuse_links(path, self.folders.roots)
+        info = describe(name, path)
+        for part in filter(None, (info.vae, info.small_decoder)):  # what lies beside a file goes with it
+            if leads_out(Path(part), self.folders.roots):
+                raise ModelError(f"{shown(part)} is a link that leads out of the models folder: put the file itself "
+                                 "there.")
+        return info
 
     def vaes(self) -> dict[str, Path]:
         """Name -> a VAE: a file or diffusers folder in a folder `vae`, or a diffusers folder beside the models."""
@@ -156,6 +163,8 @@ class Catalogue:
                              f"{closest(name[:80], sorted(known)) if known else 'There is none yet.'}")
         if path.is_file() and leads_out(path, self.folders.roots):
             raise ModelError(f"{shown(path)} is a link that leads out of the models folder: put the file itself there.")
+        if not path.is_file():
+            refuse_links(path, self.folders.roots)
         return path
 
 

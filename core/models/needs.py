@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,6 +106,11 @@ def _count(read: Header, prefix: str, storage: str) -> tuple[int, int]:
             if len(entry.shape) != 2 if storage == "int8" else _FULL.match(name.removeprefix(prefix)):
                 kept += numbers
     return total, kept
+
+
+def loras(files: Iterable[Path], precision: str) -> int:
+    """Bytes of LoRAs in memory, beside the weights of their model. Raises ModelError for a broken file."""
+    return sum(shapes.numbers(header.read(file)) * ITEM[precision] for file in files)
 
 
 def network(info: ModelInfo, width: int, height: int, passes: int, precision: str) -> int:

@@ -225,10 +225,10 @@ def _check_out(options: argparse.Namespace) -> None:
 
 def _make(options: argparse.Namespace, catalogue: Catalogue, request: Request, past: Past | None = None) -> int:
     """Run a request and write its pictures; the exit status. past: what it resumes or forks."""
-    from core.checks import check
+    from core.checks import check_in
 
     preview = Preview(options.preview)
-    for note in check(request, catalogue.get(request.model), Extras.of(catalogue)):
+    for note in check_in(request, catalogue):
         print(note.text, file=sys.stderr)
     if options.stop_after is not None and options.stop_after < 1:
         raise BadRequest(f"--stop-after must be 1 or more, not {options.stop_after}.")

@@ -12,13 +12,14 @@ from core import samplers
 from core.errors import BadRequest
 from core.layout import boxes_of, crop_start, full_prompt, layout_of, parts_of, prompts_of, views_of
 from core.models import needs
-from core.models.catalogue import ModelInfo
+from core.models.catalogue import Catalogue, ModelInfo
 from core.models.counters import counter_for
 from core.models.extras import Extras
 from core.prompts import reading
 from core.prompts.counting import Counter
 from core.prompts.emphasis import stretches
 from core.prompts.networks import loras_in, without_tags
+from core.refining import refiner_of, refuse_alone
 from core.request import MAX_SIDE, Request
 from core.storybook import vocabulary
 
@@ -32,11 +33,14 @@ class Note(NamedTuple):
     text: str
 
 
-def check(request: Request, info: ModelInfo, extras: Extras | None = None) -> list[Note]:
+def check(request: Request, info: ModelInfo, extras: Extras | None = None,
+          refiner: ModelInfo | None = None) -> list[Note]:
     """Notes on a request that can be done. Raises BadRequest for one that cannot.
 
-    extras: the LoRAs and textual inversions that prompts may name; none, where nothing is given.
+    extras: the LoRAs and textual inversions that prompts may name; none, where nothing is given. refiner: the one that
+    the request names, see `core.refining`.
     """
+    refuse_alone(info)
     samplers.resolve(request.sampler, request.schedule, request.steps)
     _size(request, info)
     notes = _memory_notes(request, info)
@@ -45,10 +49,18 @@ def check(request: Request, info: ModelInfo, extras: Extras | None = None) -> li
         notes.append(Note("sampler", warning))
     views_of(request, info)
     notes += _prompt_notes(request, info, extras or Extras(None))
+    _lora_room(request, info, extras or Extras(None))
     notes += _region_notes(request, info)
+    notes += _refiner_notes(request, refiner) if refiner else []
     if not prompts_of(request, 0).both and request.negative_prompt.strip():
         notes.append(Note("negative_prompt", "At guidance 1 the negative prompt is not asked for: raise the guidance."))
     return notes
+
+
+def check_in(request: Request, catalogue: Catalogue) -> list[Note]:
+    """`check`, of the model and the refiner that a request names. Raises ModelError for one that is not there."""
+    info = catalogue.get(request.model)
+    return check(request, info, Extras.of(catalogue), refiner_of(request, info, catalogue))
 
 
 def _prompt_notes(request: Request, info: ModelInfo, extras: Extras) -> list[Note]:
@@ -150,6 +162,30 @@ def _memory_notes(request: Request, info: ModelInfo) -> list[Note]:
     return [Note("width", f"To decode {request.width}x{request.height} at once takes about {needed / 2**30:.1f} GiB, "
                           f"and {free / 2**30:.1f} are free: if they do not suffice it is done in tiles, which shows a "
                           "little.")]
+
+
+def _lora_room(request: Request, info: ModelInfo, extras: Extras) -> None:
+    """Raises BadRequest for LoRAs that leave no room for the run."""
+    files = extras.files(request, info)
+    if not files:
+        return
+    held, run = needs.loras(set(files.values()), "bf16"), least(request, info)
+    if held + run > (free := psutil.virtual_memory().available):
+        raise BadRequest(f"The LoRAs take about {held / 2**30:.1f} GiB of memory and the run {run / 2**30:.1f} more, "
+                         f"and {free / 2**30:.1f} are free: name fewer or smaller ones, or choose a smaller picture.",
+                         "prompt")
+
+
+def _refiner_notes(request: Request, refiner: ModelInfo) -> list[Note]:
+    notes = []
+    if any(loras_in(prompt) for prompt in (request.prompt, *(region.prompt for region in request.regions))):
+        notes.append(Note("refiner", "LoRAs change the model alone: where the refiner has taken over they do nothing."))
+    needed = sum(needs.weights(refiner, "bf16" if request.precision == "auto" else request.precision))
+    free = psutil.virtual_memory().available
+    if needed > free:
+        notes.append(Note("refiner", f"The refiner takes about {needed / 2**30:.1f} GiB beside the model, and "
+                                     f"{free / 2**30:.1f} are free: it may not fit."))
+    return notes
 
 
 def least(request: Request, info: ModelInfo) -> int:

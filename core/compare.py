@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from core import samplers
-from core.checks import check
+from core.checks import check_in
 from core.errors import BadRequest, LoomError, closest
 from core.models.catalogue import Catalogue
 from core.models.distilled import SETTINGS
-from core.models.extras import Extras
 from core.request import MAX_STEPS, Request
 
 AXES = {"model": "models", "prompt": "prompts", "negative_prompt": "negative_prompts", "sampler": "samplers",
@@ -223,7 +222,7 @@ def _checked(cell: Cell, catalogue: Catalogue) -> Cell:
     if cell.request is None:
         return cell
     try:
-        check(cell.request, catalogue.get(cell.request.model), Extras.of(catalogue))
+        check_in(cell.request, catalogue)
     except LoomError as error:
         return replace(cell, request=None, error=str(error), field=error.field)
     return cell

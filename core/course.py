@@ -15,6 +15,7 @@ from core import denoise, samplers
 from core.errors import BadRequest
 from core.estimates import as_epsilon, clean_estimate
 from core.layout import parts_of, prompts_of
+from core.models.catalogue import ModelInfo
 from core.models.fingerprint import fingerprint
 from core.models.sd import StableDiffusion
 from core.record import Leg, Outline, Parent
@@ -35,6 +36,7 @@ class Lane:
     options: dict[str, Any]  # for scheduler.step: the generator
     predictor: denoise.Predictor
     generator: torch.Generator = field(default_factory=torch.Generator)
+    refined: denoise.Predictor | None = None  # what takes the predictor's place where a refiner takes over
 
 
 @dataclass(eq=False)
@@ -63,12 +65,15 @@ class DdimMove:
         return (signal * x0 + end * signal * as_epsilon(sample, free, start),)
 
 
-def outline_of(model: StableDiffusion, request: Request, device: str, past: Past | None) -> Outline:
+def outline_of(model: StableDiffusion, request: Request, device: str, past: Past | None,
+               refiner: ModelInfo | None = None) -> Outline:
     """Raises BadRequest for a change that this past cannot take, TrajectoryError for a past with other weights."""
-    weights = fingerprint(model.info)
+    weights, refining = fingerprint(model.info), fingerprint(refiner) if refiner else ""
     if past is not None:
         if weights != past.run.outline.model:
             raise other_weights(past.run.path.name, request.model)
+        if request.refiner == past.run.request.refiner and refining != past.run.outline.refiner:
+            raise other_weights(past.run.path.name, request.refiner)
         if past.changes is None:
             return past.run.outline
     visible = sorted({k for part in parts_of(request, model.info) for k in part.visible})
@@ -80,7 +85,7 @@ def outline_of(model: StableDiffusion, request: Request, device: str, past: Past
         guided = guided or past.run.outline.guided and past.steps > 0
         parent = Parent(past.run.path.name, past.steps, past.changes or {})
     return Outline(request.replace(precision=model.precision), weights, device, model.prediction, legs,
-                   tuple(visible) if request.regions else (), guided, parent)
+                   tuple(visible) if request.regions else (), guided, parent, refining)
 
 
 def _forked(model: StableDiffusion, request: Request, past: Past) -> tuple[Leg, ...]:
@@ -107,14 +112,16 @@ def _forked(model: StableDiffusion, request: Request, past: Past) -> tuple[Leg, 
     return (*legs, wanted._replace(start=at, skipped=skipped, moved=levels[skipped] < sigma * (1 - SAME_LEVEL)))
 
 
-def lane_of(model: StableDiffusion, outline: Outline, k: int) -> Lane:
+def lane_of(model: StableDiffusion, outline: Outline, k: int, refiner: StableDiffusion | None = None) -> Lane:
     """Picture k of a run, at its starting noise: that of diffusers' pipelines for seed + k, drawn on the CPU."""
     leg = outline.legs[0]
     seed = _seed(outline, leg, k)
     scheduler, generator = _scheduler(model, leg, seed), torch.Generator("cpu").manual_seed(seed)
     noise = _noise(model, outline, generator)
+    own = outline.request.single(k).seed
     return Lane(noise * scheduler.init_noise_sigma, scheduler, step_options(scheduler, generator),
-                predictor_for(model, outline.request, noise, outline.request.single(k).seed), generator)
+                predictor_for(model, outline.request, noise, own), generator,
+                predictor_for(model, outline.request, noise, own, refiner) if refiner else None)
 
 
 def take_over(model: StableDiffusion, outline: Outline, lane: Lane, k: int, index: int, call: int) -> bool:
@@ -143,6 +150,19 @@ def take_over(model: StableDiffusion, outline: Outline, lane: Lane, k: int, inde
             lane.options = step_options(lane.scheduler, lane.generator)
             changed, call = True, 0
     return changed
+
+
+def refine(model: StableDiffusion, outline: Outline, lane: Lane, k: int, index: int) -> None:
+    """Lane k goes on from step `index` with what its refiner predicts, by the same solver without memory: what another
+    network said is no history of this one's. So too diffusers' pipelines, with denoising_end and denoising_start.
+    """
+    assert lane.refined is not None
+    lane.predictor = lane.refined
+    leg = next(leg for leg in reversed(outline.legs) if leg.start <= index)
+    if index >= leg.start + leg.moved:  # else it is a DDIM step, which has no memory
+        skipped = leg.skipped + index - leg.start - leg.moved
+        lane.scheduler = _scheduler(model, leg._replace(skipped=skipped), _seed(outline, leg, k))
+        lane.options = step_options(lane.scheduler, lane.generator)
 
 
 def _reseed(lane: Lane, seed: int) -> None:

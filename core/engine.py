@@ -8,7 +8,7 @@ import importlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -19,10 +19,10 @@ from torch import Tensor
 
 from core import denoise, previews
 from core.checks import check
-from core.course import Lane, lane_of, outline_of, take_over
+from core.course import Lane, lane_of, outline_of, refine, take_over
 from core.estimates import as_epsilon, clean_estimate
 from core.models import tune
-from core.models.catalogue import Catalogue
+from core.models.catalogue import Catalogue, ModelInfo
 from core.models.device import free, memory_errors, pick_device, pick_precision
 from core.models.extras import Extras
 from core.models.fingerprint import fingerprint
@@ -30,6 +30,7 @@ from core.models.parts import verify
 from core.models.sd import StableDiffusion
 from core.prompts.reading import last_words
 from core.record import Outline, Record
+from core.refining import refiner_of, refuse_alone, takes_over
 from core.request import Done, Preview, Request, Step
 from core.samplers.build import noise_levels, solver_scale
 from core.scorer import Scores
@@ -50,6 +51,7 @@ class Engine:
         self.device, self.tuning = pick_device(device), tuning or Tuning()
         tune.check(self.tuning, self.device)
         self._model: StableDiffusion | None = None
+        self._refiner: StableDiffusion | None = None  # of that model
         self._scores = Scores()
 
     @property
@@ -67,15 +69,31 @@ class Engine:
     def load(self, name: str = "storybook", precision: str = "auto") -> StableDiffusion:
         """The model of that name, kept until another is asked for. Raises ModelError, BadRequest, OutOfMemory."""
         info = self.catalogue.get(name)
+        refuse_alone(info)
         chosen = pick_precision(precision, self.device)
-        if self._model is None or (self._model.info, self._model.precision) != (info, chosen):
-            freed = self._model.bytes if self._model else 0
+        if not _is(self._model, info, chosen):
+            freed = sum(model.bytes for model in (self._model, self._refiner) if model)
             offload = verify(info, self.device, chosen, self.tuning, freed)  # what is broken costs nobody
-            self._model = None  # the old one goes first: two at once may not fit
-            free()
-            family = importlib.import_module(f"core.models.{info.family}")
-            self._model = family.load(info, self.device, chosen, self.tuning, offload)
+            self._model = self._refiner = None  # the old one goes first: two at once may not fit
+            self._model = self._read(info, chosen, offload)
+        assert self._model is not None
         return self._model
+
+    def _load_refiner(self, info: ModelInfo, model: StableDiffusion) -> StableDiffusion:
+        """The refiner beside the model in memory, in its precision, kept as that one is. Raises as `load`."""
+        if not _is(self._refiner, info, model.precision):
+            freed = self._refiner.bytes if self._refiner else 0
+            offload = verify(info, self.device, model.precision, self.tuning, freed, beside=model.thrift.retreat)
+            self._refiner = None
+            self._refiner = self._read(info, model.precision, offload)
+        assert self._refiner is not None
+        return self._refiner
+
+    def _read(self, info: ModelInfo, precision: str, offload: str) -> StableDiffusion:
+        free()
+        family = importlib.import_module(f"core.models.{info.family}")
+        model: StableDiffusion = family.load(info, self.device, precision, self.tuning, offload)
+        return model
 
     def scores(self, done: Done, request: Request) -> list[dict[int, float]]:
         """For each picture: region number -> how surely its prompt's thing is there; empty without regions or scorer.
@@ -134,12 +152,16 @@ class Engine:
         preview, cancel = preview or Preview(), cancel or threading.Event()
         assert past is None or request == past.request
         info, extras = self.catalogue.get(request.model), Extras.of(self.catalogue)
-        check(request, info, extras)
+        refining = refiner_of(request, info, self.catalogue)
+        check(request, info, extras, refining)
         model = self.load(request.model, request.precision)
-        model.learn(extras.learned(info))
+        refiner = self._load_refiner(refining, model) if refining else None
+        used = model, refiner
+        for reader in filter(None, used):
+            reader.learn(extras.learned(info))
         if loras := extras.files(request, info):
             model.adapters.fetch(loras)
-        outline = outline_of(model, request, self.device.type, past)
+        outline = outline_of(model, request, self.device.type, past, refining)
         kept = past.steps if past else 0
         earlier = past.run.steps[kept - 1] if past and kept else None
         show = previews.make(preview.decoder, model)
@@ -147,7 +169,7 @@ class Engine:
         tune.reconcile(model.unet)
         network = denoise.Batches(model.predict, retreat=model.thrift.retreat, adapt=model.adapt)
         network.evaluations = earlier.evaluations if earlier else 0
-        lanes = [lane_of(model, outline, k) for k in range(request.batch)]
+        lanes = [lane_of(model, outline, k, refiner) for k in range(request.batch)]
         solver = _Solver(lanes, network, model.prediction, len(outline.calls), cancel)
         pictures: tuple[np.ndarray, ...] = ()
         seen = None
@@ -155,6 +177,13 @@ class Engine:
             recorded = past.run.recorded(index) if past and index < kept else None
             if any([take_over(model, outline, lane, k, index, solver.call) for k, lane in enumerate(lanes)]):
                 solver.start()
+            if refiner and takes_over(request, solver.timestep):
+                for k, lane in enumerate(lanes):
+                    refine(model, outline, lane, k, index)
+                network = denoise.Batches(refiner.predict, retreat=partial(_retreat, used),
+                                          evaluations=network.evaluations, halved=network.halved)
+                solver.start(network)
+                refiner = None  # it has taken over, for good
             with memory_errors(f"{request.width}x{request.height} pixels"):
                 estimate = solver.advance(index, calls, recorded)
                 if estimate is None:
@@ -172,18 +201,28 @@ class Engine:
         latents = torch.cat([lane.x for lane in lanes]) if not stopped else seen.x0 if seen else None
         if latents is None:
             yield Done((), np.zeros((0, *lanes[0].x.shape[1:]), np.float32), time.perf_counter() - began,
-                       network.evaluations, 0, True, model.precision, _note(model, network))
+                       network.evaluations, 0, True, model.precision, _note(network, used))
             return
         if preview.decoder != "vae" or seen is None or not torch.equal(latents, seen.x0):
             pictures = _decode(previews.make("vae", model), latents)
         yield Done(pictures, _array(latents), time.perf_counter() - began, network.evaluations,
-                   index + (not stopped), stopped, model.precision, _note(model, network))
+                   index + (not stopped), stopped, model.precision, _note(network, used))
 
 
-def _note(model: StableDiffusion, network: denoise.Batches) -> str:
+def _is(model: StableDiffusion | None, info: ModelInfo, precision: str) -> bool:
+    return model is not None and (model.info, model.precision) == (info, precision)
+
+
+def _retreat(models: Sequence[StableDiffusion | None]) -> bool:
+    """Make room: the one that waits goes first."""
+    return any(model.thrift.retreat() for model in models if model)
+
+
+def _note(network: denoise.Batches, models: Sequence[StableDiffusion | None]) -> str:
     """What was done because the memory did not suffice."""
     halved = f"The memory did not suffice for larger batches: the network was asked {network.size} at a time."
-    return " ".join([*([halved] if network.halved else []), *model.thrift.take_notes()])
+    notes = dict.fromkeys(note for model in models if model for note in model.thrift.take_notes())
+    return " ".join([*([halved] if network.halved else []), *notes])
 
 
 class _Asked(NamedTuple):
@@ -242,11 +281,17 @@ class _Solver:
         self.lanes, self.network, self.prediction, self.total, self.cancel = lanes, network, prediction, total, cancel
         self.start()
 
-    def start(self) -> None:
-        """Begin with the lanes' schedulers at their first network call."""
+    def start(self, network: denoise.Batches | None = None) -> None:
+        """Begin with the lanes' schedulers at their first network call. network: who is asked from now on."""
+        self.network = network or self.network
         self.timesteps = self.lanes[0].scheduler.timesteps
         self.sigmas = noise_levels(self.lanes[0].scheduler)
         self.call = 0
+
+    @property
+    def timestep(self) -> float:
+        """Of the next network call."""
+        return float(self.timesteps[self.call])
 
     def advance(self, index: int, calls: int, recorded: Recorded | None = None) -> _Estimate | None:
         """Solver step `index`, of `calls` network calls; None when it was cancelled before its end.

@@ -38,10 +38,13 @@ def to_text(request: Request) -> str:
     pairs: dict[str, Any] = {label: getattr(request, name) for label, name in LABELS.items()}
     pairs["CFG scale"] = f"{request.guidance:g}"
     pairs["Model"] = Path(request.model).name
-    order = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Clip skip", "Version")
+    order = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Clip skip", "Refiner",
+             "Refiner switch at", "Version")
     pairs |= {"Size": f"{request.width}x{request.height}", "Version": f"Latent Loom {__version__}"}
     if request.clip_skip > 1:
         pairs["Clip skip"] = request.clip_skip
+    if request.refiner:
+        pairs |= {"Refiner": Path(request.refiner).name, "Refiner switch at": f"{request.refiner_from:g}"}
     # a line for the prompt also when it is empty, so that a reader finds the negative one
     lines = [request.prompt, str(Infotext("", request.negative_prompt, tuple(
         Pair(label, str(pairs[label])) for label in order if label in pairs)))]

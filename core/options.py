@@ -76,6 +76,9 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stride", type=number, help="pixels from window to window; default: 128")
     parser.add_argument("--wrap", action="store_true", default=None, help="join right edge and left: 360 degrees")
     parser.add_argument("--precision", default=defaults.precision, help=", ".join(PRECISIONS))
+    parser.add_argument("--refiner", metavar="NAME", help="SDXL: a second model that takes over for the run's end")
+    parser.add_argument("--refiner-from", type=number, help="when it does, as a share of the noise's course (default: "
+                        "0.8)")
     parser.add_argument("--clip-skip", type=number, help="2: prompts from the text encoder's last layer but one")
     add_engine_options(parser)
     parser.add_argument("--trajectory", type=Path, metavar="RUN.safetensors", help="keep the steps there")
@@ -91,7 +94,7 @@ def add_watching_options(parser: argparse.ArgumentParser) -> None:
 
 # what a fork may change, and what it is told that it may not
 CHANGES = ("prompt", "sampler", "schedule", "steps", "guidance", "seed", "precision", "clip_skip", "bootstrap",
-            "masks")
+            "masks", "refiner", "refiner_from")
 FIXED = ("model", "width", "height", "batch")
 
 
@@ -100,14 +103,15 @@ def add_fork_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--negative", metavar="TEXT")
     for name in CHANGES + FIXED:
         about = argparse.SUPPRESS if name in FIXED else None
-        parser.add_argument("--" + name.replace("_", "-"), type=str if name == "prompt" else number, help=about)
+        kind = str if name in ("prompt", "refiner") else number
+        parser.add_argument("--" + name.replace("_", "-"), type=kind, help=about)
     parser.add_argument("--layout", type=Path, metavar="LAYOUT.json", help="regions from here on: those of the layout")
     parser.add_argument("--trajectory", type=Path, metavar="FORK.safetensors", help="keep the fork's steps there")
 
 
 # options that are None unless given
-_ASIDE = (*SETTINGS, "clip_skip", "panorama", "stride", "wrap", "bootstrap", "masks", "crop_after", "say_places",
-          "width", "height")
+_ASIDE = (*SETTINGS, "refiner", "refiner_from", "clip_skip", "panorama", "stride", "wrap", "bootstrap", "masks",
+          "crop_after", "say_places", "width", "height")
 
 
 def read_request(options: argparse.Namespace, catalogue: Catalogue, layout: dict[str, Any] | None = None) -> Request:

@@ -88,6 +88,7 @@ class Outline:
     regions: tuple[int, ...] = ()  # those whose own x0 is kept; 0: the background
     guided: bool = True  # some step keeps what the network said without the prompt
     parent: Parent | None = None
+    refiner: str = ""  # fingerprint of the refiner's weights; empty where there is none
 
     @property
     def calls(self) -> list[int]:

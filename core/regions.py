@@ -13,16 +13,24 @@ from core.models.sd import StableDiffusion
 from core.prompts.networks import Loras
 from core.request import Request
 
+Encode = Callable[[str, Loras, bool], Conditioning]
 
-def predictor_for(model: StableDiffusion, request: Request, noise: torch.Tensor, seed: int) -> denoise.Predictor:
-    """What the network is asked for one picture of a request. noise: (1, C, h, w), its initial noise; seed: its own."""
-    texts: dict[tuple[str, Loras], Conditioning] = {}
 
-    def encode(text: str, loras: Loras) -> Conditioning:
+def predictor_for(model: StableDiffusion, request: Request, noise: torch.Tensor, seed: int,
+                  reader: StableDiffusion | None = None) -> denoise.Predictor:
+    """What the network is asked for one picture of a request. noise: (1, C, h, w), its initial noise; seed: its own.
+
+    reader: whose network is asked and who reads the prompts, where that is another than `model`: its refiner.
+    """
+    texts: dict[tuple[str, Loras, bool], Conditioning] = {}
+    reads = reader or model
+
+    def encode(text: str, loras: Loras, negative: bool) -> Conditioning:
         """The same words are the same object in the whole run, so that they are asked once."""
-        if (text, loras) not in texts:
-            texts[text, loras] = model.read(text, request.clip_skip, loras)
-        return texts[text, loras]
+        key = text, loras, negative and reads.knows_negative
+        if key not in texts:
+            texts[key] = reads.read(text, request.clip_skip, loras, negative)
+        return texts[key]
 
     guided = [_guided(encode, request, k) for k in range(len(request.regions) + 1)]
     booted, first_crop = bootstrap_steps(request), crop_start(request)
@@ -50,14 +58,14 @@ def predictor_for(model: StableDiffusion, request: Request, noise: torch.Tensor,
                            [_cells(share, noise) for share in shares])
 
 
-def _guided(encode: Callable[[str, Loras], Conditioning], request: Request, k: int) -> denoise.Predictor:
+def _guided(encode: Encode, request: Request, k: int) -> denoise.Predictor:
     """The prompts of index k of the layout. What they say at a step hangs on the request and the step alone."""
     prompts = prompts_of(request, k)
 
     def at(step: int) -> denoise.Predictor:
         parts, negative = prompts.at(step, request.steps)
-        return denoise.composed([encode(part.text, prompts.loras) for part in parts],
-                                [part.weight for part in parts], encode(negative, prompts.loras), prompts.scale,
+        return denoise.composed([encode(part.text, prompts.loras, False) for part in parts],
+                                [part.weight for part in parts], encode(negative, prompts.loras, True), prompts.scale,
                                 prompts.both)
 
     return denoise.adapted(denoise.scheduled(at), prompts.loras)

@@ -115,6 +115,8 @@ class Request:
     height: int = 256  # pixels
     batch: int = 1  # pictures
     precision: str = "auto"
+    refiner: str = ""  # name in the catalogue of an SDXL refiner, which takes over; empty: none does
+    refiner_from: float = 0.8  # how much of the noise's course is over when it does, in 0..1 of the training's time
     clip_skip: int = 1  # layers from the text encoder's end that prompts are taken from: 1, the last; 2, the one before
     regions: tuple[Region, ...] = ()  # later ones are painted over earlier ones; `prompt` rules what is left
     bootstrap: float = 0.2  # share of the steps in which regions see a constant colour around them
@@ -136,6 +138,10 @@ class Request:
         for name, low, high in _RANGES:
             object.__setattr__(self, name, _integer(name, getattr(self, name), low, high))
         object.__setattr__(self, "guidance", _guidance(self.guidance))
+        if not isinstance(self.refiner, str) or len(self.refiner) > 1000 or not self.refiner.isprintable():
+            raise BadRequest(f"The refiner must be a name, or empty for none, not {_short(self.refiner)}.", "refiner")
+        object.__setattr__(self, "refiner", self.refiner.strip())
+        object.__setattr__(self, "refiner_from", _amount("A request", "refiner_from", self.refiner_from, 0, 1))
         if self.precision not in PRECISIONS:
             raise BadRequest(f"No precision named {self.precision!r}. {closest(self.precision, list(PRECISIONS))}",
                              "precision")

@@ -85,6 +85,8 @@ def header(outline: Outline, shape: tuple[int, int, int, int]) -> tuple[bytes, d
         "request": outline.request.to_dict(), "model": outline.model, "device": outline.device,
         "prediction": outline.prediction, "legs": outline.legs, "regions": outline.regions, "guided": outline.guided,
         "parent": asdict(outline.parent) if outline.parent else None}
+    if outline.refiner:
+        values["refiner"] = outline.refiner
     about = {name: json.dumps(value) for name, value in values.items()}
     about |= {"format": FORMAT, "version": VERSION, "checksum": str(_about_checksum(about))}
     entries: dict[str, Any] = {"__metadata__": about}
@@ -154,7 +156,8 @@ def read_outline(path: Path, about: dict[str, str]) -> Outline:
         outline = Outline(Request.parse(values["request"]), str(values["model"]), str(values["device"]),
                           values["prediction"], tuple(Leg.parse(leg) for leg in values["legs"]),
                           tuple(int(k) for k in values["regions"]), bool(values["guided"]),
-                          Parent(**values["parent"]) if values["parent"] else None)
+                          Parent(**values["parent"]) if values["parent"] else None,
+                          str(json.loads(about.get("refiner", '""'))))
         if outline.prediction not in PREDICTIONS or not outline.calls:
             raise ValueError
     except LoomError as error:

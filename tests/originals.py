@@ -15,6 +15,7 @@ from diffusers import (
     AutoencoderKL,
     EulerDiscreteScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -33,11 +34,13 @@ SCHEDULER = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_
 
 
 def make_pipeline(kind: str, prediction: str = "epsilon", seed: int = 0) -> Any:
-    """kind: sd1, sd2 or sdxl. Three levels (sd: 32 to 128 channels, head sizes as in the real ones), 16x16 latents."""
+    """kind: sd1, sd2, sdxl or refiner. Three levels (sd: 32 to 128 channels, head sizes as in the real ones), 16x16
+    latents."""
     torch.manual_seed(seed)
     vae = AutoencoderKL(block_out_channels=(32, 32, 64, 64), in_channels=3, out_channels=3, layers_per_block=1,
                         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-                        latent_channels=4, sample_size=128, scaling_factor=0.13025 if kind == "sdxl" else 0.18215)
+                        latent_channels=4, sample_size=128,
+                        scaling_factor=0.13025 if kind in ("sdxl", "refiner") else 0.18215)
     shared: dict[str, Any] = {"vae": vae.eval(),
                               "scheduler": EulerDiscreteScheduler(**SCHEDULER, prediction_type=prediction)}
     common: dict[str, Any] = {"sample_size": 16, "in_channels": 4, "out_channels": 4, "layers_per_block": 1}
@@ -51,6 +54,17 @@ def make_pipeline(kind: str, prediction: str = "epsilon", seed: int = 0) -> Any:
         return StableDiffusionXLPipeline(
             **shared, unet=unet.eval(), text_encoder=_text(64, "quick_gelu"), text_encoder_2=_text(128, "gelu", True),
             tokenizer=_tokenizer("<|endoftext|>"), tokenizer_2=_tokenizer("!"), add_watermarker=False)
+    if kind == "refiner":  # no attention in its last level, but in its middle
+        unet = UNet2DConditionModel(
+            **common, block_out_channels=(64, 64, 128), cross_attention_dim=128, attention_head_dim=[1, 1, 2],
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), use_linear_projection=True,
+            transformer_layers_per_block=2, addition_embed_type="text_time", addition_time_embed_dim=32,
+            projection_class_embeddings_input_dim=128 + 5 * 32)
+        return StableDiffusionXLImg2ImgPipeline(
+            **shared, unet=unet.eval(), text_encoder=None, text_encoder_2=_text(128, "gelu", True), tokenizer=None,
+            tokenizer_2=_tokenizer("!"), add_watermarker=False, requires_aesthetics_score=True,
+            force_zeros_for_empty_prompt=False)
     blocks: dict[str, Any] = {"down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
                               "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D")}
     if kind == "sd2":
@@ -81,7 +95,10 @@ def write_original(pipe: Any, path: Path, dtype: torch.dtype = torch.float32, no
     weights = {"model.diffusion_model." + name: value for name, value in unet_names(pipe.unet).items()}
     weights |= {"first_stage_model." + name: value for name, value in vae_names(pipe.vae.state_dict()).items()}
     places = torch.arange(77)[None]
-    if hasattr(pipe, "text_encoder_2"):
+    if hasattr(pipe, "text_encoder_2") and pipe.text_encoder is None:
+        second = {name.removeprefix("text_model."): value for name, value in pipe.text_encoder_2.state_dict().items()}
+        weights |= {"conditioner.embedders.0.model." + name: value for name, value in open_clip_names(second).items()}
+    elif hasattr(pipe, "text_encoder_2"):
         first = "conditioner.embedders.0.transformer.text_model."
         weights |= {first + name: value for name, value in pipe.text_encoder.state_dict().items()}
         second = {name.removeprefix("text_model."): value for name, value in pipe.text_encoder_2.state_dict().items()}

@@ -114,3 +114,66 @@ def test_models_of_another_studio_are_described_and_may_be_linked_between_the_fo
     assert catalogue.get("theirs").kind == catalogue.get("alias").kind == "Stable Diffusion 1"
     with pytest.raises(ModelError, match="is a link that leads out"):
         Catalogue(tmp_path / "models").get("alias")
+
+
+def linked(folder: Path, place: Path, whole: bool) -> Path:
+    """`place` as a link to a diffusers folder, or as a folder whose files are links."""
+    if whole:
+        place.symlink_to(folder)
+        return place
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        (place / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+        (place / path.relative_to(folder)).symlink_to(path)
+    return place
+
+
+@pytest.mark.parametrize("way", ["whole", "files", "part", "weights"])
+def test_a_diffusers_folder_that_leads_out_is_one_line(checkpoints: Path, tmp_path: Path, way: str) -> None:
+    (tmp_path / "models").mkdir()
+    mine, theirs = tmp_path / "models" / "mine", checkpoints / "sd1-folder"
+    if way in ("whole", "files"):
+        linked(theirs, mine, way == "whole")
+    else:
+        shutil.copytree(theirs, mine)
+        part = mine / "unet" if way == "part" else next((mine / "unet").glob("*.safetensors"))
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
+        part.symlink_to(theirs / part.relative_to(mine))
+    catalogue = Catalogue(tmp_path / "models")
+    assert "mine" in catalogue.names()
+    with pytest.raises(ModelError, match="is a link that leads out of the models folder") as told:
+        catalogue.get("mine")
+    assert_one_line(told.value)
+    assert "leads out" in catalogue.row("mine")["error"]
+    assert Catalogue(tmp_path / "models", also=[checkpoints]).get("mine").family == "sd"  # where that is a folder too
+    assert Catalogue(tmp_path / "models", str(mine)).get(str(mine)).family == "sd"  # whoever starts it may name it
+
+
+@pytest.mark.parametrize("root", ["", "models--a--b", "models--a--b/snapshots"])
+def test_the_snapshots_of_hugging_faces_cache_are_links_to_its_blobs(checkpoints: Path, tmp_path: Path,
+                                                                     root: str) -> None:
+    cache = tmp_path / "hub" / "models--a--b"
+    snapshot, blobs = cache / "snapshots" / "0123abc", cache / "blobs"
+    blobs.mkdir(parents=True)
+    for number, path in enumerate(p for p in (checkpoints / "sd1-folder").rglob("*") if p.is_file()):
+        shutil.copy(path, blobs / str(number))
+        place = snapshot / path.relative_to(checkpoints / "sd1-folder")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(os.path.relpath(blobs / str(number), place.parent))
+    catalogue = Catalogue(tmp_path / "models", also=[tmp_path / "hub" / root])
+    name = next(name for name in catalogue.names() if name.endswith("0123abc"))
+    assert catalogue.get(name).family == "sd"
+    elsewhere = tmp_path / "elsewhere.json"
+    shutil.copy(snapshot / "unet" / "config.json", elsewhere)
+    (snapshot / "unet" / "config.json").unlink()
+    (snapshot / "unet" / "config.json").symlink_to(elsewhere)
+    with pytest.raises(ModelError, match="leads out"):
+        catalogue.get(name)
+
+
+def test_what_lies_beside_a_file_does_not_lead_out_either(checkpoints: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    shutil.copy(checkpoints / "sd1-file.safetensors", tmp_path / "models" / "a.safetensors")
+    (tmp_path / "models" / "a.vae.safetensors").symlink_to(checkpoints / "sd1-file.safetensors")
+    with pytest.raises(ModelError, match="a.vae.safetensors is a link that leads out") as told:
+        Catalogue(tmp_path / "models").get("a")
+    assert_one_line(told.value)

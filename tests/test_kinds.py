@@ -42,8 +42,6 @@ REFUSED: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
     "depth": ("sd2", widen(5), "depth"),
     "upscaler": ("sd2", widen(7), "upscaler"),
     "inpainting XL": ("sdxl", widen(9), "inpainting"),
-    "refiner": ("sdxl", lambda w: w.update({"conditioner.embedders.0.model.ln_final.weight": torch.zeros(2)}),
-                "refiner"),
     "Playground": ("sdxl", lambda w: w.update({"edm_mean": torch.zeros(4)}), "Playground"),
     "unCLIP": ("sd2", lambda w: w.update({"model.diffusion_model.label_emb.0.0.weight": torch.zeros(2, 2)}), "unCLIP"),
     "no text encoder": ("sd1", lambda w: bare(w, "cond_stage"), "lacks its text encoder"),

@@ -98,14 +98,15 @@ def peak_of(make: Callable[[], Any], ask: Callable[[Any], Any], monkeypatch: pyt
     return alive.peak
 
 
-@pytest.mark.parametrize("family, kind", [("sd1", "sd"), ("sdxl", "sdxl")])
+@pytest.mark.parametrize("family, kind", [("sd1", "sd"), ("sdxl", "sdxl"), ("refiner", "refiner")])
 def test_a_pass_of_the_published_networks_needs_what_is_said_and_not_half_as_much(
         family: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(network: Any) -> Any:
-        more = {"text_embeds": torch.empty(2, 1280, dtype=torch.bfloat16), "time_ids": torch.empty(2, 6)}
+        more = {"text_embeds": torch.empty(2, 1280, dtype=torch.bfloat16),
+                "time_ids": torch.empty(2, 6 if kind == "sdxl" else 5)}
         return network(torch.empty(2, 4, 64, 48, dtype=torch.bfloat16), torch.empty(2),
                        torch.empty(2, 77, OFFICIAL[family]["cross_attention_dim"], dtype=torch.bfloat16),
-                       added_cond_kwargs=more if kind == "sdxl" else None)
+                       added_cond_kwargs=more if kind != "sd" else None)
 
     peak = peak_of(lambda: diffusers.UNet2DConditionModel(**OFFICIAL[family]), ask, monkeypatch)
     info = ModelInfo("m", "/nowhere", kind, 512, 512, 8, 77, False, 1.0)

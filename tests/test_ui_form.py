@@ -24,6 +24,7 @@ START = form.from_request(Request())
     Request(),
     Request(prompt="a red boat,\n'sea' 🦊", negative_prompt="fog", sampler="Euler a", schedule="Uniform", steps=7,
             guidance=2.5, seed=MAX_SEED, width=320, height=64, batch=3, precision="fp32"),
+    Request(prompt="a", refiner="XL/refiner", refiner_from=0.65),
 ])
 def test_a_request_survives_the_form(request_: Request) -> None:
     assert form.to_request(form.from_request(request_)) == request_
@@ -43,6 +44,8 @@ def test_the_form_asks_for_fields_of_a_request_only() -> None:
     ("steps", "1_000", "whole number, not '1_000'"),
     ("steps", "٣", "whole number, not '٣'"),
     ("steps", "9" * 5000, "whole number"),
+    ("refiner_from", "1.5", "cannot have the refiner from 1.5"),
+    ("refiner", "a\x00b", "The refiner must be a name"),
     ("guidance", "nan", "The guidance must be a number"),
     ("guidance", "1e999", "The guidance must be a number"),
     ("guidance", "7,5", "The guidance must be a number, not '7,5'"),

@@ -15,7 +15,7 @@ from core.metadata import Reading
 from ui import form
 
 MAX_FILE = 40_000_000  # bytes of a file that is opened; in ui/components/arrival.js too
-_TYPED = ("steps", "guidance", "width", "height", "clip_skip")
+_TYPED = ("steps", "guidance", "width", "height", "clip_skip", "refiner_from")
 _ENDINGS = (".safetensors", ".ckpt", ".pt", ".gguf")
 
 
@@ -56,6 +56,8 @@ def filled(values: Mapping[str, Any], found: Reading, models: Sequence[str]) -> 
     for own in ("preview", "batch"):  # of the person, not of the picture
         taken.pop(own, None)
     here = model_here(str(found.settings.values.get("model", "")), models)
+    refiner = str(found.settings.values.get("refiner", ""))
+    taken["refiner"] = model_here(refiner, models) if refiner else ""  # a text without one means none
     return {**values, **taken, "style": form.NO_STYLE, "model": here or values["model"]}
 
 
@@ -93,6 +95,9 @@ def card(found: Reading, name: str, models: Sequence[str], stays: str) -> dict[s
     wanted = str(settings.values.get("model", ""))
     if wanted and not model_here(wanted, models):
         lines.append(f"Its model, {wanted[:80]}, is not here: {stays[:80]} stays.")
+    refiner = str(settings.values.get("refiner", ""))
+    if refiner and not model_here(refiner, models):
+        lines.append(f"Its refiner, {refiner[:80]}, is not here: none is taken.")
     regions = len(settings.values.get("regions") or ())
     if regions:
         lines.append(f"It was made with {regions} region{'s' * (regions > 1)}, which this form has no place for.")

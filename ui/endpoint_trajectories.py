@@ -36,11 +36,11 @@ def add(studio: Studio) -> None:
         sampler: str | None = None, schedule: str | None = None, steps: int | None = None,
         guidance: float | None = None, seed: int | None = None, precision: str | None = None,
         clip_skip: int | None = None, regions: list[dict] | None = None, bootstrap: float | None = None,
-        masks: str | None = None, preview: str = "none",
+        masks: str | None = None, preview: str = "none", refiner: str | None = None, refiner_from: float | None = None,
     ) -> tuple[list[gr.FileData], dict]:
         given = dict(prompt=prompt, negative_prompt=negative_prompt, sampler=sampler, schedule=schedule, steps=steps,
                      guidance=guidance, seed=seed, precision=precision, clip_skip=clip_skip, regions=regions,
-                     bootstrap=bootstrap, masks=masks)
+                     bootstrap=bootstrap, masks=masks, refiner=refiner, refiner_from=refiner_from)
         changes = {name: value for name, value in given.items() if value is not None}
         try:
             run = Trajectory(_find(studio, trajectory, person))

@@ -32,11 +32,12 @@ def add(studio: Studio) -> None:
         sampler: str = _DEFAULT.sampler, schedule: str = _DEFAULT.schedule, steps: int = _DEFAULT.steps,
         guidance: float = _DEFAULT.guidance, seed: int = _DEFAULT.seed, width: int = native_width,
         height: int = native_height, batch: int = _DEFAULT.batch, precision: str = _DEFAULT.precision,
-        clip_skip: int = _DEFAULT.clip_skip, preview: str = "none", person: gr.Request | None = None,
+        clip_skip: int = _DEFAULT.clip_skip, preview: str = "none", refiner: str = _DEFAULT.refiner,
+        refiner_from: float = _DEFAULT.refiner_from, person: gr.Request | None = None,
     ) -> tuple[list[gr.FileData], dict]:
         values = dict(prompt=prompt, negative_prompt=negative_prompt, model=model, sampler=sampler, schedule=schedule,
                       steps=steps, guidance=guidance, seed=seed, width=width, height=height, batch=batch,
-                      precision=precision, clip_skip=clip_skip)
+                      precision=precision, clip_skip=clip_skip, refiner=refiner, refiner_from=refiner_from)
         return await answer(studio, values, preview, owner_of(person))
 
     async def compose(
@@ -48,13 +49,14 @@ def add(studio: Studio) -> None:
         bootstrap: float = _DEFAULT.bootstrap, masks: str = _DEFAULT.masks, crop_after: float = _DEFAULT.crop_after,
         say_places: bool = _DEFAULT.say_places, join_prompts: bool = _DEFAULT.join_prompts,
         panorama: str = _DEFAULT.panorama, stride: int = _DEFAULT.stride, wrap: bool = _DEFAULT.wrap,
-        preview: str = "none", person: gr.Request | None = None,
+        preview: str = "none", refiner: str = _DEFAULT.refiner, refiner_from: float = _DEFAULT.refiner_from,
+        person: gr.Request | None = None,
     ) -> tuple[list[gr.FileData], dict]:
         values = dict(prompt=prompt, regions=regions, negative_prompt=negative_prompt, model=model, sampler=sampler,
                       schedule=schedule, steps=steps, guidance=guidance, seed=seed, width=width, height=height,
                       batch=batch, precision=precision, clip_skip=clip_skip, bootstrap=bootstrap, masks=masks,
                       crop_after=crop_after, say_places=say_places, join_prompts=join_prompts, panorama=panorama,
-                      stride=stride, wrap=wrap)
+                      stride=stride, wrap=wrap, refiner=refiner, refiner_from=refiner_from)
         if not regions and panorama == "off":
             raise gr.Error("There is no region: add one with a box or a mask, or call /txt2img.", print_exception=False)
         return await answer(studio, values, preview, owner_of(person))

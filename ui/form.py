@@ -14,12 +14,13 @@ from core.samplers import SAMPLERS, SCHEDULES
 
 # The fields of a Request that a text to image form asks for, in the order of the endpoint's arguments.
 FIELDS = ("prompt", "negative_prompt", "model", "sampler", "schedule", "steps", "guidance", "seed", "width", "height",
-          "batch", "precision", "clip_skip")
+          "batch", "precision", "clip_skip", "refiner", "refiner_from")
 ADVISED = SETTINGS  # what some models recommend
 NO_STYLE = "None"
 CUSTOM = "Custom"
 # folded away at first
-MORE = ("schedule", "guidance", "seed", "batch", "width", "height", "precision", "clip_skip", "preview")
+MORE = ("schedule", "guidance", "seed", "batch", "width", "height", "precision", "clip_skip", "preview", "refiner",
+        "refiner_from")
 PREVIEWS = [("Full decoder", "vae"), ("Automatic (at most 5 % slower)", "auto"), ("Small decoder", "tiny"),
             ("Linear", "linear"), ("Off", "none")]
 _PREVIEW_WORDS = {"vae": "Each step as sharp as the result.", "tiny": "Each step by a small network: quick.",
@@ -54,6 +55,7 @@ def to_request(values: Values, style: Style | None = None) -> Request:
         schedule=values["schedule"] or "", precision=values["precision"] or "",
         seed=draw_seed() if seed["random"] else number(seed["seed"]),
         **{name: number(values[name]) for name in ("steps", "guidance", "width", "height", "batch", "clip_skip")},
+        refiner=values.get("refiner") or "", refiner_from=number(values.get("refiner_from", Request().refiner_from)),
     )
 
 
@@ -71,6 +73,7 @@ def from_request(request: Request, preview: Preview | None = None) -> dict[str, 
         "size": size_name(str(request.width), str(request.height)),
         "width": str(request.width), "height": str(request.height), "batch": str(request.batch),
         "precision": request.precision, "clip_skip": str(request.clip_skip), "preview": (preview or Preview()).decoder,
+        "refiner": request.refiner, "refiner_from": f"{request.refiner_from:g}",
     }
 
 
@@ -131,6 +134,8 @@ def hints(values: Values, style: Style | None = None) -> dict[str, str]:
         found["preview"] = _PREVIEW_WORDS[values["preview"]]
     if str(values.get("clip_skip", "1")).strip() != "1":
         found["clip_skip"] = "1: the text encoder's last layer. 2: the one before, which some checkpoints want."
+    if values.get("refiner"):
+        found["refiner"] = "Takes over at that share of the noise's course, with the same prompt, to the end."
     if style:
         found["style"] = _sentence(style.words)
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from core import compare, comparing
-from core.checks import Note, check
+from core.checks import Note, check_in
 from core.contests import Contests
 from core.errors import LoomError
 from core.jobs import Jobs
@@ -73,6 +73,11 @@ class Studio:
         since, nor where it is gone."""
         return isinstance(model, str) and (model in self.chosen or not self.explicit) and self.info(model) is not None
 
+    def refiners(self) -> list[str]:
+        """The refiners of SDXL that are here, as far as the list of models has been read."""
+        self.library.look()
+        return [row["name"] for row in self.library.state()["rows"] if row.get("family") == "refiner"]
+
     @property
     def extras(self) -> Extras:
         """The LoRAs and textual inversions that prompts may name."""
@@ -92,7 +97,7 @@ class Studio:
 
     def check(self, request: Request) -> list[Note]:
         """Notes on a request that can be done. Raises BadRequest or ModelError for one that cannot."""
-        return check(request, self.catalogue.get(request.model), self.extras)
+        return check_in(request, self.catalogue)
 
     def pace(self, request: Request) -> float | None:
         """Seconds per pass over a whole picture (or window) in the last run like this; None before there was one."""

@@ -72,6 +72,10 @@ def of_infotext(found: Infotext, text: str) -> Settings:
             values[LABELS[label]] = number(value) if label in ("Steps", "CFG scale", "Seed") else value
         elif label == "Clip skip":
             values["clip_skip"] = number(value)
+        elif label == "Refiner":  # there with the beginning of its hash
+            values["refiner"] = re.sub(r" \[[0-9a-fA-F]{8,64}\]$", "", value)
+        elif label == "Refiner switch at":
+            values["refiner_from"] = number(value)
         elif len(other) < MAX_OTHERS:
             other[label if label not in other else f"{label} (again)"] = value
     if "Sampler" in given or "Schedule type" in given:

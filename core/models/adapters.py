@@ -53,10 +53,12 @@ class _Held(NamedTuple):
 
 
 class Adapters:
-    """parts: the noise predictor, then the text encoders. Use it from the engine's thread."""
+    """parts: the noise predictor, then the text encoders; device: where they compute, wherever they wait for that.
+    Use it from the engine's thread.
+    """
 
-    def __init__(self, parts: Sequence[Any]):
-        self.parts = tuple(parts)
+    def __init__(self, parts: Sequence[Any], device: torch.device):
+        self.parts, self.device = tuple(parts), device
         self._held: OrderedDict[Path, _Held] = OrderedDict()  # least recently used first
         self._files: dict[str, Path] = {}  # those of the run, by their names in its prompts
         self._used: Loras | None = ()
@@ -133,6 +135,11 @@ class Adapters:
             elif named:
                 StableDiffusionPipeline.load_lora_into_unet(named, None, self.parts[k], adapter_name=adapter,
                                                             low_cpu_mem_usage=True)
+        for name, value in weights.items():  # peft puts them where the layer's weights are, and into 8 bits as they
+            layer, _, which = name.rpartition(".lora_")
+            matrix = self.parts[k].get_submodule(f"{layer}.lora_{which[0]}.{adapter}")
+            if (matrix.weight.dtype, matrix.weight.device) != (value.dtype, value.device):
+                matrix.weight = torch.nn.Parameter(value, requires_grad=False)
 
     def _converted(self, path: Path) -> list[Weights]:
         """A file's matrices for each part, by peft's names. Raises BadRequest for those that do not fit this model."""
@@ -151,7 +158,9 @@ class Adapters:
             if own and part is None:
                 raise _misfit(path, f"it changes a part that this model lacks, {name}")
             own = _text_names(own, part) if name != "unet" else convert_unet_state_dict_to_peft(own)
-            found.append(_fitted(own, part, path) if own else {})
+            # layers that wait elsewhere one by one have no place of their own: what is added to them stays in its own
+            place = self.device if own and part.device.type == "meta" else part.device if own else None
+            found.append(_fitted(own, part, path, place) if place else {})
         if sum(map(len, found)) != len(weights):
             raise _misfit(path, "it changes parts that this model lacks")
         return found[:len(self.parts)]
@@ -216,9 +225,9 @@ def _text_names(weights: Weights, encoder: Any) -> Weights:
         {name.removeprefix("text_model."): value for name, value in found.items()}
 
 
-def _fitted(weights: Weights, part: Any, path: Path) -> Weights:
+def _fitted(weights: Weights, part: Any, path: Path, device: torch.device) -> Weights:
     """The matrices in the shape of the layers that they change, in the part's precision. All of them, or none."""
-    found, device, dtype = {}, part.device, part.dtype
+    found, dtype = {}, part.dtype
     for name, value in weights.items():
         layer_name, _, which = name.rpartition(".lora_")
         try:

@@ -17,13 +17,14 @@ from core.errors import ModelError, closest
 from core.models import about, header, kinds, shapes
 from core.models.distilled import Advice, advise
 from core.models.folders import TINY, Folders
-from core.models.header import PICKLED, leads_out, refusal, shown
+from core.models.header import PICKLED, leads_out, refusal, refuse_links, shown
 
 STORYBOOK = Path(__file__).parent.parent / "storybook" / "weights"
 # _class_name of model_index.json -> module in core.models
 FAMILIES = {"StableDiffusionPipeline": "sd", "StableDiffusionXLPipeline": "sdxl",
-            "LatentConsistencyModelPipeline": "sd"}
-TEXTS = {"sd": ("text_encoder",), "sdxl": ("text_encoder", "text_encoder_2")}  # a folder's text encoders
+            "LatentConsistencyModelPipeline": "sd", "StableDiffusionXLImg2ImgPipeline": "refiner"}
+# a folder's text encoders
+TEXTS = {"sd": ("text_encoder",), "sdxl": ("text_encoder", "text_encoder_2"), "refiner": ("text_encoder_2",)}
 PREDICTIONS = ("epsilon", "v_prediction", "sample")  # what `core.denoise` turns into a clean picture
 
 
@@ -52,6 +53,11 @@ class ModelInfo:
     @property
     def is_storybook(self) -> bool:
         return Path(self.path) == STORYBOOK
+
+    @property
+    def is_refiner(self) -> bool:
+        """It only takes over from a base model of SDXL."""
+        return self.family == "refiner"
 
     @property
     def is_file(self) -> bool:
@@ -132,7 +138,14 @@ class Catalogue:
         if path.is_file() and leads_out(path, self.folders.roots):
             raise ModelError(f"{shown(path)} is a link that leads out of the models folder: put the file itself "
                              "there, or start with --model and its path.")
-        return describe(name, path)
+        if not path.is_file():
+            refuse_links(path, self.folders.roots)
+        info = describe(name, path)
+        for part in filter(None, (info.vae, info.small_decoder)):  # what lies beside a file goes with it
+            if leads_out(Path(part), self.folders.roots):
+                raise ModelError(f"{shown(part)} is a link that leads out of the models folder: put the file itself "
+                                 "there.")
+        return info
 
     def vaes(self) -> dict[str, Path]:
         """Name -> a VAE: a file or diffusers folder in a folder `vae`, or a diffusers folder beside the models."""
@@ -150,6 +163,8 @@ class Catalogue:
                              f"{closest(name[:80], sorted(known)) if known else 'There is none yet.'}")
         if path.is_file() and leads_out(path, self.folders.roots):
             raise ModelError(f"{shown(path)} is a link that leads out of the models folder: put the file itself there.")
+        if not path.is_file():
+            refuse_links(path, self.folders.roots)
         return path
 
 
@@ -197,7 +212,7 @@ def _describe_file(name: str, path: Path) -> ModelInfo:
     shapes.unet_config(read, kind)
     vae = shapes.vae_config(read)
     factor = 2 ** (len(vae["block_out_channels"]) - 1)
-    small = _small_decoder(path, TINY[kind.family])
+    small = _small_decoder(path, TINY[kind.family]) if kind.family in TINY else None
     notes = [read.metadata.get(f"modelspec.{part}", "") for part in ("title", "tags", "architecture")]
     texts = [shapes.text_config(read, text) for text in kind.texts]
     info = ModelInfo(
@@ -231,6 +246,9 @@ def _describe_folder(name: str, folder: Path) -> ModelInfo:
     if prediction not in PREDICTIONS:
         raise ModelError(f"{folder} predicts {str(prediction)[:40]!r}, which is not known here yet. "
                          f"Known: {', '.join(PREDICTIONS)}.")
+    if family == "refiner" and (folder / "text_encoder").is_dir():
+        raise ModelError(f"{folder} is a pipeline from picture to picture with two text encoders, no refiner: take the "
+                         "folder of the text to image pipeline (_class_name StableDiffusionXLPipeline).")
     if unet.get("in_channels", 4) != vae.get("latent_channels", 4):
         raise ModelError(f"{folder} takes {str(unet.get('in_channels'))[:40]} channels where its VAE has "
                          f"{str(vae.get('latent_channels', 4))[:40]} (made for inpainting?): such models are not "
@@ -242,7 +260,7 @@ def _describe_folder(name: str, folder: Path) -> ModelInfo:
         channels = int(vae["block_out_channels"][0])
         tokens = min(int(text.get("max_position_embeddings", 77)) for text in texts)
         layers = [int(text["num_hidden_layers"]) for text in texts if "num_hidden_layers" in text]
-        kind = "Stable Diffusion XL" if family == "sdxl" else \
+        kind = kinds.KINDS[family].words if family in ("sdxl", "refiner") else \
             {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2"}.get(unet.get("cross_attention_dim", 0), "")
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"{folder} has a broken configuration ({error!r}): copy the model anew.") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -180,6 +180,29 @@ def leads_out(path: Path, folders: Iterable[Path]) -> bool:
     """Whether a path leads out of all these folders, by links or otherwise."""
     real = Path(os.path.realpath(path))
     return not any(real.is_relative_to(os.path.realpath(folder)) for folder in folders)
+
+
+def hub_blobs(folder: Path) -> Path | None:
+    """Where the files of a snapshot in Hugging Face's cache lie, models--OWNER--NAME/blobs; None for other folders."""
+    real = Path(os.path.realpath(folder))
+    place = next((one for one in (real, *real.parents) if one.name == "snapshots"), None)
+    return place.parent / "blobs" if place and place.parent.name.startswith("models--") else None
+
+
+def refuse_links(folder: Path, roots: Sequence[Path]) -> None:
+    """Raises ModelError for a diffusers folder that leads out of these folders, or holds a file or a part that does.
+
+    The snapshots of Hugging Face's cache are links to the blobs beside them: where a snapshot may lie, so may they.
+    """
+    if leads_out(folder, roots):
+        there = Path(os.path.realpath(folder)).parent
+        raise ModelError(f"{shown(folder)} is a link that leads out of the models folder: start with --also-models "
+                         f"{shown(there)} for what lies there.")
+    allowed = [*roots, *filter(None, [hub_blobs(folder)])]
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
+        if leads_out(path, allowed):
+            raise ModelError(f"{shown(path)} is a link that leads out of the models folder: put the file itself there, "
+                             "or start with --also-models and the folder where it lies.")
 
 
 def read_named(path: Path) -> Header:

@@ -15,6 +15,7 @@ UNET, VAE = "model.diffusion_model.", "first_stage_model."
 CLIP = "cond_stage_model.transformer."  # of SD 1
 OPEN_CLIP = "cond_stage_model.model."  # of SD 2
 CLIP_XL, OPEN_CLIP_XL = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+OPEN_CLIP_REFINER = "conditioner.embedders.0.model."
 
 # ComfyUI's observation (comfy/supported_models.py, class SD20): in SD 2 models that predict v this layer's biases
 # spread wider than this, in those that predict the noise less.
@@ -36,6 +37,7 @@ KINDS = {
     "sd1": Kind("Stable Diffusion 1", "sd", 512, (CLIP,)),
     "sd2": Kind("Stable Diffusion 2", "sd", 512, (OPEN_CLIP,)),  # 768 where it predicts v
     "sdxl": Kind("Stable Diffusion XL", "sdxl", 1024, (CLIP_XL, OPEN_CLIP_XL)),
+    "refiner": Kind("Refiner of Stable Diffusion XL", "refiner", 1024, (OPEN_CLIP_REFINER,)),
 }
 # input channels of the U-Net -> what it is for, when it is not for text alone
 _OTHER_INPUTS = {9: "an inpainting model, which paints into holes of a picture", 8: "an InstructPix2Pix model, which "
@@ -79,9 +81,6 @@ def recognise(header: Header) -> Kind:
         raise ModelError(f"{who} is {what}: such models are not loaded yet, {_CONVERTED}.")
     if "edm_mean" in names:
         raise ModelError(f"{who} is a Playground 2.5 model, whose noise is counted otherwise: {_CONVERTED}.")
-    if _any(r"^conditioner\.embedders\.0\.model\.", names):
-        raise ModelError(f"{who} is the refiner of Stable Diffusion XL, which only reworks pictures: take the base "
-                         "model.")
     kind = next((kind for kind in KINDS.values() if all(_begins(text, names) for text in kind.texts)), None)
     if kind is None:
         raise ModelError(f"{who} lacks its text encoder: take the whole checkpoint.")
@@ -89,7 +88,7 @@ def recognise(header: Header) -> Kind:
         raise ModelError(f"{who} lacks its VAE: take the whole checkpoint.")
     if kind.family == "sd" and _begins(UNET + "label_emb.", names):
         raise ModelError(f"{who} is a Stable Diffusion 2 that takes more than text (unCLIP, upscaler): {_CONVERTED}.")
-    if kind is KINDS["sdxl"] and not _begins(UNET + "label_emb.", names):
+    if kind.family in ("sdxl", "refiner") and not _begins(UNET + "label_emb.", names):
         raise ModelError(f"{who} has the text encoders of Stable Diffusion XL, but another U-Net: {_CONVERTED}.")
     return kind
 

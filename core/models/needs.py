@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ ITEM = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes of a number
 CELLS_AT_ONCE = 8 * 64 * 64  # latent cells in one pass of the network, which is what the memory hangs on
 # Most numbers that are alive at once in a pass, for each latent cell and channel of the first level. Measured by adding
 # up the tensors of the published networks' passes (tests/test_needs.py); the rest is room for the kernels' work.
-_PASS = {"sd": 1.25 * 26.1, "sdxl": 1.25 * 15.9}
+_PASS = {"sd": 1.25 * 26.1, "sdxl": 1.25 * 15.9, "refiner": 1.25 * 15.9}
 # The same of the VAE's decoder, for each pixel and channel of its widest level: 6.0 counted in the same way. On a CPU
 # convolutions need as much again: measured 6,110 bytes a pixel at 256x256, 4,310 at 512x512, with 128 channels in fp32.
 _DECODE = 12
@@ -31,7 +32,7 @@ class Weights(NamedTuple):
     """Bytes of a model's networks, in memory."""
 
     unet: int
-    vae: int  # with the small decoder of previews
+    vae: int  # with the small decoder of previews; 0 for a refiner, which borrows that of its model
     texts: int
 
     @property
@@ -81,12 +82,12 @@ def _parts(info: ModelInfo, storage: str) -> list[tuple[str, int, int]]:
     if info.is_file:
         read = header.read(path)
         kind = next((kind for kind in KINDS.values() if kind.words == info.kind), None)
-        for part, names in (("unet", (UNET,)), ("vae", () if info.vae else (VAE,)), ("texts", kind.texts if kind else
-                                                                                     ())):
+        own = () if info.vae or info.is_refiner else (VAE,)
+        for part, names in (("unet", (UNET,)), ("vae", own), ("texts", kind.texts if kind else ())):
             found += [(part, *_count(read, name, storage)) for name in names]
     else:
-        for part, folders in (("unet", ("unet",)), ("vae", ("preview",) if info.vae else ("vae", "preview")),
-                              ("texts", TEXTS[info.family])):
+        vae = () if info.is_refiner else ("preview",) if info.vae else ("vae", "preview")
+        for part, folders in (("unet", ("unet",)), ("vae", vae), ("texts", TEXTS[info.family])):
             found += [(part, *_count(header.read(file), "", storage)) for folder in folders
                       for file in weights_of(path / folder)]
     for other in filter(None, (info.vae, info.small_decoder)):
@@ -105,6 +106,11 @@ def _count(read: Header, prefix: str, storage: str) -> tuple[int, int]:
             if len(entry.shape) != 2 if storage == "int8" else _FULL.match(name.removeprefix(prefix)):
                 kept += numbers
     return total, kept
+
+
+def loras(files: Iterable[Path], precision: str) -> int:
+    """Bytes of LoRAs in memory, beside the weights of their model. Raises ModelError for a broken file."""
+    return sum(shapes.numbers(header.read(file)) * ITEM[precision] for file in files)
 
 
 def network(info: ModelInfo, width: int, height: int, passes: int, precision: str) -> int:

@@ -42,14 +42,15 @@ def vae(path: Path, dtype: torch.dtype, scaling: float, force_upcast: bool = Tru
 
 
 def text_encoder(path: Path, kind: Kind, number: int, dtype: torch.dtype) -> Any:
-    """The text encoder `number` of a checkpoint: 0, and for SDXL 1, which gives a summary of the prompt too."""
+    """The text encoder `number` of a checkpoint: 0, and for SDXL 1, which gives a summary of the prompt too, as the
+    refiner's only one does."""
     prefix = kind.texts[number]
     config = shapes.text_config(header.read(path), prefix)
     if kind is kinds.KINDS["sd2"]:
         config["num_hidden_layers"] -= 1  # it was trained on the last layer but one's words, after the final norm
         config["projection_dim"] = config["hidden_size"]
     weights = _weights(path, prefix)
-    model_type = CLIPTextModelWithProjection if number else CLIPTextModel
+    model_type = CLIPTextModelWithProjection if number or kind.family == "refiner" else CLIPTextModel
     if prefix.endswith("transformer."):
         weights = {name.removeprefix("text_model."): value for name, value in weights.items()}
     else:

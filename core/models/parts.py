@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,11 +29,14 @@ for _logging in (diffusers.utils.logging, transformers.utils.logging):  # their 
     _logging.disable_progress_bar()
 
 
+_TEXT_MODELS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+
+
 class Parts(NamedTuple):
     """What a family is made of, on its device."""
 
     unet: Any
-    vae: Any
+    vae: Any  # None for a refiner, which borrows that of its model
     tiny: Any | None
     texts: list[Any]  # text encoders
     tokenizers: list[Any]  # one for each
@@ -84,11 +88,12 @@ def _from_folder(info: ModelInfo, device: torch.device, precision: str) -> Parts
     dtype, vae_dtype, text_dtype = _dtypes(info, device, precision, bool(upcast))
     training = _json(folder, "scheduler/scheduler_config.json")
     unet = _network(UNet2DConditionModel, folder / "unet", dtype)
-    vae = _other_vae(info, dtype) if info.vae else _network(AutoencoderKL, folder / "vae", vae_dtype)
+    vae = None if info.is_refiner else \
+        _other_vae(info, dtype) if info.vae else _network(AutoencoderKL, folder / "vae", vae_dtype)
     tiny = _network(AutoencoderTiny, folder / "preview", dtype) if info.tiny else None
-    texts = [kind.from_pretrained(folder / name, dtype=text_dtype, use_safetensors=True, local_files_only=True,
-                                  variant=_variant(folder / name))
-             for name, kind in zip(TEXTS[info.family], (CLIPTextModel, CLIPTextModelWithProjection), strict=False)]
+    texts = [_TEXT_MODELS[name].from_pretrained(folder / name, dtype=text_dtype, use_safetensors=True,
+                                                local_files_only=True, variant=_variant(folder / name))
+             for name in TEXTS[info.family]]
     tokenizers = [CLIPTokenizer.from_pretrained(folder / name.replace("text_encoder", "tokenizer"),
                                                 local_files_only=True) for name in TEXTS[info.family]]
     zeros = _json(folder, "model_index.json").get("force_zeros_for_empty_prompt", info.family == "sdxl")
@@ -104,10 +109,10 @@ def _from_file(info: ModelInfo, device: torch.device, precision: str) -> Parts:
         words = shapes.text_config(header.read(path), kind.texts[number])["vocab_size"]
         # OpenCLIP fills up with token 0, "!", CLIP with its end mark
         pad = "<|endoftext|>" if kind.texts[number].endswith("transformer.") else "!"
-        tokenizers.append(clip.tokenizer(words, pad, path, "tokenizer_2" if number else "tokenizer"))
+        tokenizers.append(clip.tokenizer(words, pad, path, "tokenizer_2" if number or info.is_refiner else "tokenizer"))
         texts.append(original.text_encoder(path, kind, number, text_dtype))
     training = shapes.TRAINING | {"prediction_type": info.prediction, "rescale_betas_zero_snr": info.zero_terminal}
-    vae = _other_vae(info, dtype) if info.vae else \
+    vae = None if info.is_refiner else _other_vae(info, dtype) if info.vae else \
         original.vae(path, vae_dtype, shapes.SCALING[info.family], info.family == "sdxl")
     small = Path(info.small_decoder) if info.tiny else None
     tiny = None if small is None else \
@@ -141,22 +146,27 @@ def _variant(folder: Path) -> str | None:
 # -- before anything is loaded
 
 
-def verify(info: ModelInfo, device: torch.device, precision: str, tuning: Tuning, freed: int = 0) -> str:
+def verify(info: ModelInfo, device: torch.device, precision: str, tuning: Tuning, freed: int = 0,
+           beside: Callable[[], bool] = lambda: False) -> str:
     """What can be said against loading a model without opening more than its headers; how far it must be offloaded:
-    none, model or sequential. freed: bytes that the model in memory will give back.
+    none, model or sequential. freed: bytes that the model in memory will give back. beside: makes a model that stays
+    there give way; whether it could.
 
     Raises ModelError for a broken file, OutOfMemory.
     """
     weights = needs.weights(info, precision, tuning.storage, device.type == "cuda")
     run = needs.network(info, info.width, info.height, 2, precision)
-    free = freed + free_memory(device)
     needed = {"none": sum(weights), "model": weights.largest, "sequential": 0}
     if tuning.offload != "auto":
         ways = [tuning.offload]
     else:
         ways = ["none", *further(tuning, device)]
         needed |= {way: needed[way] + run for way in ways[:-1]}  # where there is a next best, without a squeeze
-    fits = next((way for way in ways if needed[way] <= free), None)
+    while True:
+        free = freed + free_memory(device)
+        fits = next((way for way in ways if needed[way] <= free), None)
+        if fits == ways[0] or not beside():
+            break
     if fits is None:
         raise OutOfMemory(f"{info.name} needs about {needed[ways[-1]] / 2**30:.1f} GiB of memory in {precision} and "
                           f"{free / 2**30:.1f} are free: choose a smaller model or another precision, or close other "

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class StableDiffusion:
     tiny: Any | None  # a small decoder on the same latents, for previews
     training: dict[str, Any]  # scheduler_config.json: what a sampler must know of the training
     thrift: Thrift  # how it makes do with the memory
+    knows_negative: ClassVar[bool] = False  # reads a prompt otherwise where it is the negative one
     _colours: Tensor | None = None
 
     @property
@@ -61,7 +62,7 @@ class StableDiffusion:
     @cached_property
     def adapters(self) -> Adapters:
         """The LoRAs that it can compute with."""
-        return Adapters([self.unet, *self.encode_prompt.encoders])
+        return Adapters([self.unet, *self.encode_prompt.encoders], self.device)
 
     def adapt(self, loras: Loras) -> None:
         """From now on it computes with these LoRAs, of those that `adapters` fetched, and no others."""
@@ -73,8 +74,8 @@ class StableDiffusion:
         encode = self.encode_prompt
         encode.learn(learned, *readers(learned, len(encode.encoders)))
 
-    def read(self, text: str, clip_skip: int, loras: Loras) -> Conditioning:
-        """`encode_prompt`, by text encoders with these LoRAs."""
+    def read(self, text: str, clip_skip: int, loras: Loras, negative: bool = False) -> Conditioning:
+        """`encode_prompt`, by text encoders with these LoRAs. negative: matters where the model `knows_negative`."""
         self.adapt(loras)
         return self.encode_prompt(text, clip_skip, self.adapters.texts_with(loras) if loras else ())
 

@@ -1,5 +1,5 @@
 """Stable Diffusion XL (Podell et al. 2023, arXiv:2307.01952): two text encoders, a summary of the prompt, and the
-picture's size told to the network. The refiner is not part of it.
+picture's size told to the network. Its refiner: core/models/refiner.py.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class _Penultimate:
 
 
 class PairEncoder:
-    """Prompt -> the words of both encoders side by side, and the second one's summary. Remembers like PromptEncoder.
+    """Prompt -> the words of both encoders side by side, and the last one's summary. Remembers like PromptEncoder.
+
+    The refiner has the second encoder alone.
 
     zeros: an empty prompt is all zeros, as diffusers' pipeline takes it when there is no negative prompt.
     """
@@ -60,10 +62,10 @@ class PairEncoder:
         self.tokenizer = tokenizers[0]
         self._memory: OrderedDict[Hashable, Summed] = OrderedDict()
         self._learned: tuple[Learned, ...] = ()
-        self._vectors: list[VectorsOf] = [_unknown, _unknown]
+        self._vectors: list[VectorsOf] = [_unknown] * len(encoders)
 
     def learn(self, learned: Sequence[Learned], *vectors: VectorsOf) -> None:
-        """As PromptEncoder's; vectors: for each of the two."""
+        """As PromptEncoder's; vectors: for each of the encoders."""
         if tuple(learned) != self._learned:
             self._learned, self._vectors = tuple(learned), list(vectors)
             self._memory.clear()
@@ -92,7 +94,7 @@ class PairEncoder:
             one = PromptEncoder(tokenizer, encoder)  # a fresh one each: what is remembered is not asked again
             one.learn(self._learned, vectors)
             words.append(one(prompt))
-        both, summary = torch.cat(words, dim=-1), encoders[1].summaries[0][:1]
+        both, summary = torch.cat(words, dim=-1), encoders[-1].summaries[0][:1]
         if self.zeros and not prompt:
             return Summed(torch.zeros_like(both), torch.zeros_like(summary))
         return Summed(both, summary)

@@ -10,14 +10,17 @@ from typing import Any
 
 from core.errors import ModelError
 from core.models.header import BITS, Header, shown
-from core.models.kinds import KINDS, OPEN_CLIP_XL, UNET, VAE, Kind
+from core.models.kinds import KINDS, UNET, VAE, Kind
 
 # Sources: configs/stable-diffusion/v1-inference.yaml of CompVis/stable-diffusion, v2-inference.yaml of
-# Stability-AI/stablediffusion, configs/inference/sd_xl_base.yaml of Stability-AI/generative-models.
+# Stability-AI/stablediffusion, configs/inference/sd_xl_base.yaml and sd_xl_refiner.yaml of
+# Stability-AI/generative-models.
 TRAINING = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-SCALING = {"sd": 0.18215, "sdxl": 0.13025}  # of the VAE's latents
+SCALING = {"sd": 0.18215, "sdxl": 0.13025, "refiner": 0.13025}  # of the VAE's latents
 _HEAD = 64  # channels a head, but for SD 1's U-Net, which has 8 heads at every level
-_SIZE_NUMBERS = 6  # SDXL: height and width of the original, top and left of the crop, height and width wanted
+# SDXL: height and width of the original, top and left of the crop, height and width wanted; the refiner in the place of
+# the last two: a score
+_SIZE_NUMBERS = {"sdxl": 6, "refiner": 5}
 
 
 def unet_config(header: Header, kind: Kind) -> dict[str, Any]:
@@ -41,21 +44,23 @@ def unet_config(header: Header, kind: Kind) -> dict[str, Any]:
     channels_out, depths = [level[0][0] for level in levels], [level[0][1] for level in levels]
     projection = header.shape(next((f"{UNET}input_blocks.{i}.1.proj_in.weight" for i in range(20)
                                     if header.shape(f"{UNET}input_blocks.{i}.1.proj_in.weight")), ""))
+    middle = _count(header, re.escape(UNET) + r"middle_block\.1\.transformer_blocks\.(\d+)\.")
     config: dict[str, Any] = {
         "sample_size": kind.side // 8, "in_channels": 4, "out_channels": 4, "block_out_channels": channels_out,
         "layers_per_block": len(levels[0]), "cross_attention_dim": contexts.pop(),
         "down_block_types": ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths],
         "up_block_types": ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(depths)],
-        "transformer_layers_per_block": [max(depth, 1) for depth in depths],
+        # diffusers gives the middle as many layers as the last level, which may have none by itself
+        "transformer_layers_per_block": [*(max(depth, 1) for depth in depths[:-1]), depths[-1] or max(middle, 1)],
         "use_linear_projection": len(projection) == 2,
         "attention_head_dim": 8 if kind is KINDS["sd1"] else [max(1, size // _HEAD) for size in channels_out],
     }
-    if kind.family == "sdxl":
-        taken, pooled = header.shape(UNET + "label_emb.0.0.weight"), header.shape(OPEN_CLIP_XL + "text_projection")
-        if len(taken) != 2 or len(pooled) != 2 or (taken[1] - pooled[1]) % (2 * _SIZE_NUMBERS):
+    if numbers_told := _SIZE_NUMBERS.get(kind.family):
+        taken, pooled = header.shape(UNET + "label_emb.0.0.weight"), header.shape(kind.texts[-1] + "text_projection")
+        if len(taken) != 2 or len(pooled) != 2 or (taken[1] - pooled[1]) % (2 * numbers_told):
             raise _unknown(header, "U-Net")
         config |= {"addition_embed_type": "text_time", "projection_class_embeddings_input_dim": taken[1],
-                   "addition_time_embed_dim": (taken[1] - pooled[1]) // _SIZE_NUMBERS}
+                   "addition_time_embed_dim": (taken[1] - pooled[1]) // numbers_told}
     return config
 
 

@@ -35,7 +35,7 @@ class Thrift:
 
     def __init__(self, device: torch.device, unet: Any, others: Sequence[Any], offload: str = "none",
                  tiling: str = "auto", further: Sequence[str] = ()):
-        self.device, self.unet, self.others = device, unet, list(others)  # others: text encoders, then the VAE
+        self.device, self.unet, self.others = device, unet, list(others)  # others: text encoders, then the VAE or None
         self.offload, self.tiling, self.further = offload, tiling, further
         self._owner = threading.get_ident()
         self.turn = threading.RLock()  # held while networks are used that may be moved, and while they are
@@ -103,7 +103,7 @@ class Thrift:
 
     def _place(self) -> None:
         """Hooks that bring each network, or each layer, to the device when it is asked."""
-        for network in (*self.others, self.unet):
+        for network in filter(None, (*self.others, self.unet)):
             remove_hook_from_module(network, recurse=True)
         *texts, vae = self.others
         before, hooks = None, []
@@ -112,11 +112,12 @@ class Thrift:
             hooks.append(before)
         if self.offload == "model":
             _, before = cpu_offload_with_hook(self.unet, self.device, before)
-            cpu_offload_with_hook(vae, self.device, before)
+            if vae is not None:
+                cpu_offload_with_hook(vae, self.device, before)
             return
         for block in self.unet.modules():
             block._compiled_call_impl = None  # what was compiled knows its weights at their place
-        for network in (self.unet, vae):
+        for network in filter(None, (self.unet, vae)):
             cpu_offload(network.to("cpu"), self.device)
             add_hook_to_module(network, _After(hooks), append=True)
 

@@ -34,6 +34,7 @@ from ui.stream import empty
 from ui.studio import Studio
 
 SCOPE = "txt2img"
+NO_REFINER = ("None", "")
 COUNTED = ("prompt", "negative_prompt", "style", "model", "steps")  # what the number of tokens hangs on
 OTHER_EXAMPLES = ["a lighthouse on a cliff at sunset", "a bowl of lemons on a wooden table, morning light",
                   "an old tram in a narrow street, rain"]
@@ -59,7 +60,7 @@ class TextToImage(RunForm):
                        "sampler": self.sampler, "schedule": self.schedule, "steps": self.steps,
                        "guidance": self.guidance, "seed": self.seed, "width": self.width, "height": self.height,
                        "batch": self.batch, "precision": self.precision, "clip_skip": self.clip_skip,
-                       "preview": self.preview}
+                       "preview": self.preview, "refiner": self.refiner, "refiner_from": self.refiner_from}
         self._wire()
 
     # -- what stands where
@@ -111,6 +112,11 @@ class TextToImage(RunForm):
         self._machine(start)
         self._lines("preview", "precision")
         self._clip_skip(start)
+        shown = takes_refiners(self.studio, self.studio.model)
+        with gr.Row(elem_classes=["pair three"], visible=shown) as self.refining:
+            self.refiner = gr.Dropdown([NO_REFINER], value=start["refiner"], label="Refiner", allow_custom_value=True)
+            self.refiner_from = NumberField("Takes over at", start["refiner_from"], low=0, high=1, step=0.05)
+        self._lines("refiner", "refiner_from")
 
     # -- what happens when
 
@@ -125,7 +131,8 @@ class TextToImage(RunForm):
         for event in (self.prompt.change, self.negative.change, self.style.input, self.steps.input, self.chosen):
             event(self.count, counted, [self.tokens], trigger_mode="always_last", **QUICK)
         for field in (self.sampler, self.schedule, self.style, self.steps, self.guidance, self.seed, self.batch,
-                      self.width, self.height, self.size, self.preview, self.precision, self.clip_skip):
+                      self.width, self.height, self.size, self.preview, self.precision, self.clip_skip,
+                      self.refiner, self.refiner_from):
             field.input(self.review, inputs, [self.notes], trigger_mode="always_last", **QUICK)
             field.input(trigger_mode="multiple", **remembered)
         self.size.input(None, [self.size, self.width, self.height], [self.width, self.height], show_progress="hidden",
@@ -135,15 +142,17 @@ class TextToImage(RunForm):
             side.input(None, [self.width, self.height], [self.size], show_progress="hidden", api_visibility="private",
                        js=f"(w, h) => {_offered_sizes_js(self.studio)}.includes(`${{w}}x${{h}}`) ? `${{w}}x${{h}}` "
                           f": '{form.CUSTOM}'")
-        of_model = [self.size, self.style, self.words, self.about, self.card, self.notes, self.bar]
+        of_model = [self.size, self.style, self.refiner, self.refining, self.words,
+                    self.about, self.card, self.notes, self.bar]
         settings = [self.width, self.height, self.sampler, self.schedule, self.steps, self.guidance]
         self.chosen(self.change_model, inputs, [*settings, *of_model], **QUICK).then(**remembered)
         self._wire_presets()
+        self.more.expand(self.offer_refiners, [self.model, self.refiner], [self.refiner], **QUICK)
         self.generate.click(self.submit, inputs, marks, trigger_mode="multiple", **QUICK).then(**remembered).then(
             **follow)
         self.stage.example(self.take_example, None, [self.prompt], **QUICK).then(
             self.submit, inputs, marks, **QUICK).then(**follow)
-        self.filled = [*self.fields.values(), *(c for c in of_model if c is not self.style)]
+        self.filled = [*self.fields.values(), *(c for c in of_model if c not in self.fields.values())]
         self.keep.recall(self.recall, inputs, self.filled, **QUICK)
         self.taking(self.arrival.dropped, lambda event: arrival.uploaded(event.get("path")))
 
@@ -184,6 +193,11 @@ class TextToImage(RunForm):
     def offer_styles(self, model: str, style: str) -> Any:
         """The list of styles as it is now; one that is gone gives way to none."""
         return gr.Dropdown(choices=self._styles(model), value=self._style_there({"model": model, "style": style}))
+
+    def offer_refiners(self, model: str, refiner: str) -> Any:
+        """The refiners that go with a model, as far as they are known by now."""
+        known = self.studio.refiners() if takes_refiners(self.studio, model) else []
+        return gr.Dropdown(choices=[NO_REFINER, *((Path(name).name, name) for name in known)], value=refiner)
 
     def offer_presets(self, model: str) -> tuple[Any, Any]:
         """The lists of styles and presets as they are now."""
@@ -254,7 +268,8 @@ class TextToImage(RunForm):
         about = self._of_model(values)
         schedule = gr.Dropdown(choices=form.schedules(values["sampler"]), value=values["schedule"])
         model = gr.Dropdown(choices=choices(self.studio), value=values["model"])  # a pair may not be listed yet
-        fields = {**values, "style": about.pop("style"), "schedule": schedule, "model": model}
+        own = {name: about.pop(name) for name in ("style", "refiner")}
+        fields = {**values, **own, "schedule": schedule, "model": model}
         return [*(fields[name] for name in self.fields), *about.values(), self._review(values),
                 bar_state(self.studio, values["model"])]
 
@@ -296,9 +311,11 @@ class TextToImage(RunForm):
         size = form.size_name(values["width"], values["height"])
         if size not in [name for _, name in form.sizes(info)]:
             size = form.CUSTOM
-        card = model_card(info)
+        card, refined = model_card(info), takes_refiners(self.studio, values["model"])
+        values["refiner"] = values["refiner"] if refined else ""  # in sight: there is no such field then
         return {"size": gr.Dropdown(choices=form.sizes(info), value=size),
                 "style": gr.Dropdown(choices=self._styles(values["model"]), value=values["style"]),
+                "refiner": self.offer_refiners(values["model"], values["refiner"]), "refining": gr.Row(visible=refined),
                 "words": at_hand(info, self.studio.extras), "about": gr.Accordion(visible=bool(card)),
                 "card": card}
 
@@ -307,6 +324,11 @@ class TextToImage(RunForm):
 
     def _styles(self, model: str) -> list[str]:
         return [form.NO_STYLE, *(style.name for style in self.studio.styles_for(model))]
+
+
+def takes_refiners(studio: Studio, model: str) -> bool:
+    info = studio.info(model)
+    return info is not None and info.family == "sdxl"
 
 
 def examples(info: ModelInfo | None) -> list[str]:

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 
 from core.job import Job
+from core.log import Events
 
 KEPT_JOBS = 60  # with their frames; older ones are forgotten, their results stay
 KEPT_ESTIMATES = 8  # runs whose regions' own estimates stay in memory
@@ -20,6 +21,7 @@ class Board:
 
     def __init__(self) -> None:
         self.lock = threading.Condition()
+        self.events = Events()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._listeners: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
 
@@ -43,6 +45,7 @@ class Board:
                 del self._jobs[old.id]
                 self._listeners.pop(old.id, None)
                 shutil.rmtree(old.frames_dir, ignore_errors=True)
+        self.events.tell("restored" if job.rested else "queued", job)
 
     def change(self, job: Job, **values: object) -> None:
         """Set fields of a job and tell all who watch it."""
@@ -50,7 +53,16 @@ class Board:
             for name, value in values.items():
                 setattr(job, name, value)
 
+        before = job.state
         self.tell(job, change)
+        if job.state != before:
+            self.events.tell(job.state, job)
+
+    @property
+    def watchers(self) -> int:
+        """How many follow a job at this moment."""
+        with self.lock:
+            return sum(map(len, self._listeners.values()))
 
     def tell(self, job: Job, change: Callable[[], object]) -> None:
         """Make a change to a job and tell all who watch it."""

@@ -57,7 +57,7 @@ class Jobs(Looking):
         self._forevers = Forevers()
         self._paces = Paces()
         self._maker = Maker(self.outputs, trajectories > 0, self._paces,
-                            Hooks(self.tell, self._end, self._between, self._make_room))
+                            Hooks(self.tell, self._end, self._between, self._make_room, self.events.step))
         self._journal = Journal(self.outputs)
         if self._journal.folder.is_dir() and self._journal.open():
             self._restore()
@@ -130,6 +130,11 @@ class Jobs(Looking):
             if job not in line:
                 return Forecast(0, None)
             return self._paces.forecast(job, line[:line.index(job)])
+
+    @property
+    def alive(self) -> bool:
+        """Whether the device's thread is there to take the next job."""
+        return self._worker.is_alive()
 
     def queue_length(self) -> int:
         return len(self._queue) + (self._running is not None)

@@ -51,8 +51,8 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--trajectories", type=float, default=2.0, metavar="GIB",
                         help="room for the kept steps of runs, beyond which the oldest go (default: 2; 0 keeps none)")
     add_engine_options(parser)
-    parser.add_argument("--log", metavar="FILE", help="write what happens there, a line of JSON for each event, without "
-                        "prompts; -: to the terminal (stderr)")
+    parser.add_argument("--log", metavar="FILE", help="write what happens there, a line of JSON for each event, "
+                        "without prompts; -: to the terminal (stderr)")
     parser.add_argument("--log-prompts", action="store_true", help="with prompts, and all that may quote them")
     parser.add_argument("--auth", metavar="USER:PASS", help="ask for this login; needed for other hosts than this one")
     chosen = parser.parse_args(arguments)

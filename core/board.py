@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 from core.job import Job
 from core.log import Events
+from core.request import Request
 
 KEPT_JOBS = 60  # with their frames; older ones are forgotten, their results stay
 KEPT_ESTIMATES = 8  # runs whose regions' own estimates stay in memory
@@ -32,6 +33,18 @@ class Board:
         """The jobs that are not forgotten yet, oldest first."""
         with self.lock:
             return list(self._jobs.values())
+
+    def pace(self, request: Request, worth: Callable[[Request], float] = lambda request: 1.0) -> float | None:
+        """Seconds per whole pass of the last run with this model, size and windows; None before there was one.
+
+        worth: of an evaluation of a run on average, in whole passes; less than 1 where regions were cropped.
+        """
+        kind = (request.model, request.width, request.height, request.panorama)
+        for job in reversed(self.known()):
+            asked = job.request
+            if (asked.model, asked.width, asked.height, asked.panorama) == kind and job.over and job.steps:
+                return job.steps[-1].seconds / (max(job.steps[-1].evaluations, 1) * worth(asked))
+        return None
 
     def add(self, job: Job) -> None:
         """Known from now on; the oldest that are over are forgotten, with their frames."""

@@ -19,7 +19,7 @@ from core.files import writable
 from core.job import Job, State
 from core.jobs import Jobs
 
-BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)  # seconds of a step: from a small model on a GPU to a large on a CPU
+BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)  # seconds: a small model on a GPU, a large one on a CPU
 
 
 def health(jobs: Jobs) -> tuple[bool, dict[str, Any]]:
@@ -51,7 +51,7 @@ class Telemetry:
         self._pictures = Counter("latent_loom_pictures_saved", "Pictures written to the outputs folder.", **own)
         self._ended = Counter("latent_loom_jobs_ended", "Jobs that came to their end.", ["state"], **own)
         self._failures = Counter("latent_loom_failures", "Jobs that failed, by the error's class.", ["error"], **own)
-        self._registry.register(self)  # type: ignore[arg-type]
+        self._registry.register(self)
         jobs.events.listeners.append(self._count)
 
     def text(self) -> bytes:

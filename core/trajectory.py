@@ -17,6 +17,7 @@ import numpy as np
 
 from core.errors import BadRequest, LoomError, TrajectoryError
 from core.estimates import as_epsilon, clean_estimate
+from core.history.scan import TRASH
 from core.record import Parent
 from core.request import Request, StepInfo
 from core.trajectoryfile import (
@@ -252,6 +253,8 @@ def runs(outputs: Path) -> list[Trajectory]:
     """The kept runs below a folder, newest first; only their headers are read. Damaged files are passed over."""
     found = []
     for path in sorted(Path(outputs).glob("**/*" + SUFFIX), key=lambda path: (_age(path), str(path)), reverse=True):
+        if path.is_relative_to(Path(outputs) / TRASH):
+            continue
         with contextlib.suppress(LoomError, OSError):
             found.append(Trajectory(path, check=False))
     return found

@@ -32,7 +32,8 @@ def journal(queue: Jobs) -> list[str]:
 
 def killed(queue: Jobs, outputs: Path) -> Path:
     """The outputs folder as it would be had the studio been killed now."""
-    shutil.copytree(queue.outputs, outputs, ignore=shutil.ignore_patterns("*.part"))  # half written: gone or renamed by now
+    half_written = shutil.ignore_patterns("*.part")  # gone or renamed by now
+    shutil.copytree(queue.outputs, outputs, ignore=half_written)
     return outputs
 
 

@@ -41,7 +41,7 @@ def studio(outputs: Path, models_dir: Path) -> Iterator[tuple[subprocess.Popen[s
 def test_a_run_in_the_midst_of_which_the_system_ends_the_studio_goes_on_to_the_same_picture(
         tmp_path: Path, models_dir: Path) -> None:
     outputs = tmp_path / "outputs"
-    asked = {"prompt": "a red boat", "model": "eps", "width": 256, "height": 256, "steps": 150, "sampler": "Heun",
+    asked = {"prompt": "a red boat", "model": "eps", "width": 128, "height": 128, "steps": 150, "sampler": "Heun",
              "seed": 7, "precision": "fp32"}
     with studio(outputs, models_dir) as (running, client):
         job = client.predict(request=asked, api_name="/enqueue")

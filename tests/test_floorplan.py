@@ -20,7 +20,7 @@ FLOORS = ("errors", "registry", "masks", "request", "files", "conditioning", "pr
           "previewer", "job", "log", "favours", "job_previews", "saving", "queue", "paces", "journal", "board",
           "making", "looking", "forever", "lasting", "jobs", "telemetry", "denoise", "regions", "course", "previews",
           "engine", "evaluation", "compare", "metrics", "grid", "sets", "comparing", "report", "planes",
-          "contest", "contestfile", "redraw", "gridfilm", "contests", "bench", "options", "__main__")
+          "contest", "contestfile", "redraw", "gridfilm", "contests", "bench", "options", "listings", "__main__")
 # What measures Storybook asks the engine, as everybody does: it lives above it, though it shares storybook's folder.
 EVALUATION = ("studio", "evaluate", "sheet", "card", "__main__")
 

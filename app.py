@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: no request leaves this machine
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+from core import log  # noqa: E402
 from core.errors import LoomError, StartError  # noqa: E402
 from core.jobs import Jobs, Runner, writable  # noqa: E402
 from core.logins import Logins, add_login  # noqa: E402
@@ -50,6 +53,9 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--trajectories", type=float, default=2.0, metavar="GIB",
                         help="room for the kept steps of runs, beyond which the oldest go (default: 2; 0 keeps none)")
     add_engine_options(parser)
+    parser.add_argument("--log", metavar="FILE", help="write what happens there, a line of JSON for each event, "
+                        "without prompts; -: to the terminal (stderr)")
+    parser.add_argument("--log-prompts", action="store_true", help="with prompts, and all that may quote them")
     parser.add_argument("--auth", action="append", default=[], metavar="USER:PASS", help="ask for this login; needed "
                         "for other hosts than this one. Each person has pictures, runs and comparisons of their own")
     parser.add_argument("--auth-file", type=Path, metavar="FILE", help="more logins, a line each, as --add-login "
@@ -131,14 +137,17 @@ def _is_loopback(host: str) -> bool:
 
 
 def serve(chosen: argparse.Namespace) -> None:
-    """Open the studio and stay until Ctrl+C, or until the system asks it to end."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Open the studio and stay until Ctrl+C, or until the system asks it to end. Asked twice, it ends at once."""
     logins = Logins.of(chosen.auth, chosen.auth_file) if chosen.auth or chosen.auth_file else None
     check_address(chosen.host, chosen.port, logins is not None)
     if logins and any(chosen.outputs.glob("????-??-??")):
         print(f"What was made before there were logins is nobody's: move the days' folders in {chosen.outputs} to "
               f"{home(chosen.outputs, logins.names[0])} to give them to {logins.names[0]}.", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="latent-loom-") as folder:
+    with contextlib.ExitStack() as stack:
+        if chosen.log:
+            stack.callback(log.end, log.write(chosen.log, chosen.log_prompts))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="latent-loom-"))
+        _heed_signals(folder)
         studio = make_studio(chosen, Path(folder) / "frames")
         try:
             address, page = launch(studio, chosen.host, chosen.port, logins)
@@ -154,6 +163,22 @@ def serve(chosen: argparse.Namespace) -> None:
             page.close(verbose=False)
         finally:
             studio.jobs.close()
+
+
+def _heed_signals(folder: str) -> None:
+    """The first one closes the studio in order, the second ends the process. folder: of previews, to be deleted."""
+    asked: list[int] = []
+
+    def heed(number: int, frame: object) -> None:
+        asked.append(number)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        os.write(2, b"Ended at once: what ran goes on from the last step that was kept.\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, heed)
 
 
 def launch(studio: Studio, host: str, port: int, logins: Logins | None = None) -> tuple[str, Any]:

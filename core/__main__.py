@@ -15,18 +15,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from core import listings
 from core.errors import BadRequest, LoomError
-from core.history import command as pictures
-from core.models import convert, needs
+from core.listings import Commands
+from core.models import needs
 from core.models.catalogue import Catalogue
-from core.models.extras import Extras
 from core.options import (
     CHANGES,
     FIXED,
+    STOPPED,
     add_engine_options,
     add_fork_options,
     add_models_options,
-    add_report_options,
     add_request_options,
     add_watching_options,
     catalogue_of,
@@ -39,8 +39,6 @@ from core.tuning import Tuning
 if TYPE_CHECKING:
     from core.recorder import Recorder
     from core.trajectory import Past
-
-STOPPED = 130
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,18 +63,35 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Each command's options stand before the function that does it, or in its own file."""
     parser = _Parser(prog="python -m core", description="Latent Loom without the page.")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    for add in (_add_generate, _add_compose, _add_compare, _add_resume, _add_fork, _add_decode, listings.add):
+        add(commands)
+    return parser
 
+
+def _add_generate(commands: Commands) -> None:
     generate = commands.add_parser("generate", help="text to image")
     generate.add_argument("prompt", metavar="PROMPT")
-    generate.add_argument("--out", type=Path, required=True, help="the PNG to write; a batch adds -2, -3, ...")
+    _add_out(generate)
     add_request_options(generate)
     generate.set_defaults(run=_generate)
 
+
+def _add_out(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", type=Path, required=True, help="the PNG to write; a batch adds -2, -3, ...")
+
+
+def _generate(options: argparse.Namespace) -> int:
+    catalogue = catalogue_of(options, options.model)
+    return _make(options, catalogue, read_request(options, catalogue))
+
+
+def _add_compose(commands: Commands) -> None:
     compose = commands.add_parser("compose", help="regions: a prompt per mask, from a layout file")
     compose.add_argument("layout", type=Path, metavar="LAYOUT.json")
-    compose.add_argument("--out", type=Path, required=True, help="the PNG to write; a batch adds -2, -3, ...")
+    _add_out(compose)
     add_request_options(compose)
     compose.add_argument("--bootstrap", type=number, help="share of the steps, 0 to 0.5 (default: 0.2)")
     compose.add_argument("--masks", help="area or paper; default: the layout's, or area")
@@ -86,75 +101,6 @@ def _parser() -> argparse.ArgumentParser:
                          "asked on crops: faster, a little different (default: 1, never)")
     compose.set_defaults(run=_compose)
 
-    compare = commands.add_parser("compare", help="samplers, steps, seeds and more side by side, with figures")
-    compare.add_argument("spec", type=Path, metavar="SPEC.json")
-    compare.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write, or to go on in")
-    add_models_options(compare)
-    add_engine_options(compare)
-    compare.set_defaults(run=_compare)
-
-    resume = commands.add_parser("resume", help="finish a run that was stopped or killed")
-    resume.set_defaults(run=_resume)
-    fork = commands.add_parser("fork", help="go on from a step of a kept run with something changed")
-    fork.add_argument("--at", type=int, required=True, metavar="K", help="the first step, from 0, that is made anew")
-    fork.set_defaults(run=_fork)
-    decode = commands.add_parser("decode", help="a kept step as a picture, at full quality")
-    decode.add_argument("--step", type=int, required=True, metavar="K", help="from 0, as in steps.json")
-    decode.add_argument("--source", default="x0", help="x0: what the network believed (default); xt: what it saw")
-    decode.set_defaults(run=_decode)
-    for command in (resume, fork, decode):
-        command.add_argument("kept", type=Path, metavar="RUN.safetensors")
-        command.add_argument("--out", type=Path, required=True, help="the PNG to write; a batch adds -2, -3, ...")
-        add_models_options(command)
-        add_engine_options(command)
-    for command in (resume, fork):
-        add_watching_options(command)
-    add_fork_options(fork)
-
-    past = commands.add_parser("history", help="find pictures in the outputs folder, or build their index anew")
-    pictures.add_history_options(past)
-    past.set_defaults(run=pictures.history)
-    read = commands.add_parser("read", help="how a picture was made, whatever program made it")
-    read.add_argument("picture", type=Path, metavar="PICTURE.png")
-    read.add_argument("--json", action="store_true", help="print JSON")
-    read.set_defaults(run=pictures.read)
-
-    models = commands.add_parser("models", help="list the models")
-    add_models_options(models)
-    models.add_argument("--hash", action="store_true", help="with each file's hash, as Automatic1111 writes it")
-    models.add_argument("--outputs", type=Path, default=Path("outputs"), help="where hashes are kept")
-    models.set_defaults(run=_models)
-    loras = commands.add_parser("loras", help="list the LoRAs and textual inversions")
-    add_models_options(loras)
-    loras.set_defaults(run=_loras)
-    convert.add_options(commands.add_parser("convert", help="a pickled checkpoint as safetensors"))
-    listing = commands.add_parser("samplers", help="list the samplers and their schedules, or measure them all")
-    add_report_options(listing)
-    listing.set_defaults(run=_samplers)
-
-    presets = commands.add_parser("presets", help="list the presets, or take over an A1111 styles.csv")
-    presets.add_argument("--presets", type=Path, default=Path("outputs/presets"), metavar="DIR",
-                         help="folder of your own ones (default: outputs/presets)")
-    presets.add_argument("--import", dest="styles", type=Path, metavar="STYLES.csv")
-    presets.set_defaults(run=_presets)
-
-    bench = commands.add_parser("bench", help="measure ratios side by side in one run")
-    bench.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    bench.add_argument("--model", default="storybook")
-    add_models_options(bench)
-    add_engine_options(bench)
-    bench.add_argument("--rounds", type=int, default=5, help="interleaved repetitions; the median is reported")
-    bench.add_argument("--only", help="run only the parts whose name holds this word")
-    bench.set_defaults(run=_bench)
-    for command in (models, loras, listing):
-        command.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    return parser
-
-
-def _generate(options: argparse.Namespace) -> int:
-    catalogue = catalogue_of(options, options.model)
-    return _make(options, catalogue, read_request(options, catalogue))
-
 
 def _compose(options: argparse.Namespace) -> int:
     from core import layoutfile
@@ -163,10 +109,34 @@ def _compose(options: argparse.Namespace) -> int:
     return _make(options, catalogue, read_request(options, catalogue, layoutfile.read(options.layout)))
 
 
+def _add_compare(commands: Commands) -> None:
+    compare = commands.add_parser("compare", help="samplers, steps, seeds and more side by side, with figures")
+    compare.add_argument("spec", type=Path, metavar="SPEC.json")
+    compare.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write, or to go on in")
+    add_models_options(compare)
+    add_engine_options(compare)
+    compare.set_defaults(run=_compare)
+
+
 def _compare(options: argparse.Namespace) -> int:
     from core.comparing import command
 
     return STOPPED if command(options) else 0
+
+
+def _add_resume(commands: Commands) -> None:
+    resume = commands.add_parser("resume", help="finish a run that was stopped or killed")
+    _add_kept(resume)
+    add_watching_options(resume)
+    resume.set_defaults(run=_resume)
+
+
+def _add_kept(command: argparse.ArgumentParser) -> None:
+    """What all commands on a kept run take."""
+    command.add_argument("kept", type=Path, metavar="RUN.safetensors")
+    _add_out(command)
+    add_models_options(command)
+    add_engine_options(command)
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -174,6 +144,15 @@ def _resume(options: argparse.Namespace) -> int:
 
     past = Past.resume(Trajectory(options.kept))
     return _make(options, catalogue_of(options, past.request.model), past.request, past)
+
+
+def _add_fork(commands: Commands) -> None:
+    fork = commands.add_parser("fork", help="go on from a step of a kept run with something changed")
+    fork.add_argument("--at", type=int, required=True, metavar="K", help="the first step, from 0, that is made anew")
+    _add_kept(fork)
+    add_watching_options(fork)
+    add_fork_options(fork)
+    fork.set_defaults(run=_fork)
 
 
 def _fork(options: argparse.Namespace) -> int:
@@ -188,6 +167,14 @@ def _fork(options: argparse.Namespace) -> int:
     if options.trajectory and options.trajectory.resolve() == options.kept.resolve():
         raise BadRequest(f"--trajectory would overwrite the parent, {options.kept.name}: give the fork another name.")
     return _make(options, catalogue_of(options, past.request.model), past.request, past)
+
+
+def _add_decode(commands: Commands) -> None:
+    decode = commands.add_parser("decode", help="a kept step as a picture, at full quality")
+    decode.add_argument("--step", type=int, required=True, metavar="K", help="from 0, as in steps.json")
+    decode.add_argument("--source", default="x0", help="x0: what the network believed (default); xt: what it saw")
+    _add_kept(decode)
+    decode.set_defaults(run=_decode)
 
 
 def _decode(options: argparse.Namespace) -> int:
@@ -308,88 +295,6 @@ def _run(events: Iterator[Step | Done], request: Request, cancel: threading.Even
         if stop_after is not None and event.index + 1 >= stop_after and event.index + 1 < event.total:
             cancel.set()
     raise AssertionError("a run ends with Done")
-
-
-def _models(options: argparse.Namespace) -> None:
-    from core.models.kept import Kept
-    from core.models.library import Library
-
-    catalogue = catalogue_of(options)
-    rows = Library(catalogue, Kept(options.outputs)).rows(options.hash)
-    for row in rows:
-        if "error" not in row:
-            info = catalogue.get(row["name"])
-            row["memory_mib"] = {precision: round(sum(needs.weights(info, precision)) / 2**20, 1)
-                                 for precision in ("fp32", "bf16")}
-    if options.json:
-        print(json.dumps(rows, indent=1))
-        return
-    for row in rows:
-        name = row["name"] if row["name"].isprintable() else ascii(row["name"])
-        if "error" in row:
-            print(f"{name:24} {row['error']}")
-            continue
-        facts = [f"in memory {row['memory_mib']['bf16']:.1f} (bf16) or {row['memory_mib']['fp32']:.1f} (fp32)",
-                 row["prediction"].replace("_", " ") if row["prediction"] != "epsilon" else "",
-                 row["recommended"]["words"] if row["recommended"] else "", row["hash"] and f"hash {row['hash']}",
-                 row["home"] and f"of {row['home']}", row["licence"]]
-        print(f"{name:24} {row['kind'] or row['family']:19} {row['width']}x{row['height']:<6} "
-              f"{row['megabytes']:8.1f} MiB {row['precision']:5} {', '.join(filter(None, facts))}".rstrip())
-    for vae in sorted(catalogue.vaes()):
-        print(f"{'MODEL+' + vae:24} any of them, decoded with this VAE")
-
-
-def _loras(options: argparse.Namespace) -> None:
-    rows = Extras.of(catalogue_of(options)).rows()
-    if options.json:
-        print(json.dumps(rows, indent=1))
-        return
-    for row in rows:
-        name = f"<lora:{row['name']}:1>" if row["kind"] == "lora" else row["name"]
-        words = ", ".join(row.get("triggers", ())) or (f"{row['vectors']} vectors" if "vectors" in row else "")
-        print(f"{name:32} " + (row.get("error") or f"{row['family'] or 'of an unknown family':19} "
-                                                   f"{row['megabytes']:8.1f} MiB  {words}").rstrip())
-
-
-def _presets(options: argparse.Namespace) -> None:
-    from core.ownpresets import FILES, Presets
-
-    presets = Presets(options.presets)
-    if options.styles:
-        count, left = presets.import_styles(options.styles)
-        print(f"Styles that came: {count}.", *left, sep="\n")
-        return
-    for line in presets.problems():
-        print(line, file=sys.stderr)
-    for kind in FILES:
-        for preset in presets.all(kind).values():
-            print(f"{kind:9} {preset.name:30} {'yours' if preset.own else ''}".rstrip())
-    for name in presets.layouts():
-        print(f"{'layout':9} {name}")
-
-
-def _samplers(options: argparse.Namespace) -> int:
-    from core import samplers
-
-    if options.report:
-        from core.report import run
-
-        return STOPPED if run(options) else 0
-    rows = samplers.rows()
-    if options.json:
-        print(json.dumps(rows, indent=1))
-        return 0
-    for row in rows:
-        print(f"{row['name']:18} {row['network_calls_at_20_steps']:3} calls for 20 steps"
-              f"{', random' if row['stochastic'] else ''}: {row['words']}\n"
-              f"{'':18} schedules: {', '.join(row['schedules'])} (Automatic is {row['automatic']})")
-    return 0
-
-
-def _bench(options: argparse.Namespace) -> None:
-    from core.bench import run
-
-    run(options)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 
 from core.job import Job
+from core.log import Events
+from core.request import Request
 
 KEPT_JOBS = 60  # with their frames; older ones are forgotten, their results stay
 KEPT_ESTIMATES = 8  # runs whose regions' own estimates stay in memory
@@ -20,6 +22,7 @@ class Board:
 
     def __init__(self) -> None:
         self.lock = threading.Condition()
+        self.events = Events()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._listeners: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
 
@@ -30,6 +33,18 @@ class Board:
         """The jobs that are not forgotten yet, oldest first."""
         with self.lock:
             return list(self._jobs.values())
+
+    def pace(self, request: Request, worth: Callable[[Request], float] = lambda request: 1.0) -> float | None:
+        """Seconds per whole pass of the last run with this model, size and windows; None before there was one.
+
+        worth: of an evaluation of a run on average, in whole passes; less than 1 where regions were cropped.
+        """
+        kind = (request.model, request.width, request.height, request.panorama)
+        for job in reversed(self.known()):
+            asked = job.request
+            if (asked.model, asked.width, asked.height, asked.panorama) == kind and job.over and job.steps:
+                return job.steps[-1].seconds / (max(job.steps[-1].evaluations, 1) * worth(asked))
+        return None
 
     def add(self, job: Job) -> None:
         """Known from now on; the oldest that are over are forgotten, with their frames."""
@@ -43,6 +58,7 @@ class Board:
                 del self._jobs[old.id]
                 self._listeners.pop(old.id, None)
                 shutil.rmtree(old.frames_dir, ignore_errors=True)
+        self.events.tell("restored" if job.rested else "queued", job)
 
     def change(self, job: Job, **values: object) -> None:
         """Set fields of a job and tell all who watch it."""
@@ -50,7 +66,16 @@ class Board:
             for name, value in values.items():
                 setattr(job, name, value)
 
+        before = job.state
         self.tell(job, change)
+        if job.state != before:
+            self.events.tell(job.state, job)
+
+    @property
+    def watchers(self) -> int:
+        """How many follow a job at this moment."""
+        with self.lock:
+            return sum(map(len, self._listeners.values()))
 
     def tell(self, job: Job, change: Callable[[], object]) -> None:
         """Make a change to a job and tell all who watch it."""

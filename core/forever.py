@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from typing import Any
 
+from core.errors import LoomError
 from core.job import Job
 from core.request import Preview, Request
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -19,7 +24,7 @@ class Forever:
 
 
 class Forevers:
-    """By owner. Not kept over the studio's end."""
+    """By owner. `kept` and `recall` take them over the studio's end."""
 
     def __init__(self) -> None:
         self._known: dict[str, Forever] = {}
@@ -45,6 +50,23 @@ class Forevers:
         if forever and forever.request is None and job.lasting and job.past is None:
             forever.request, forever.preview = job.request, job.preview
         return forever
+
+    def kept(self) -> dict[str, Any]:
+        return {owner: {"scope": one.scope, "request": one.request and one.request.to_dict(),
+                        "preview": one.preview and [one.preview.decoder, one.preview.budget]}
+                for owner, one in self._known.items()}
+
+    def recall(self, about: dict[str, Any]) -> None:
+        """Take over what was `kept`. One that is damaged is passed over."""
+        for owner, one in about.items():
+            try:
+                self._known[owner] = Forever(str(one["scope"]), one["request"] and Request.parse(one["request"]),
+                                             one["preview"] and Preview(*one["preview"]))
+            except (LoomError, KeyError, TypeError, ValueError) as error:
+                log.warning("a forever is not gone on with: %s", error)
+
+    def owners(self) -> list[str]:
+        return list(self._known)
 
     def clear(self) -> None:
         self._known.clear()

@@ -20,6 +20,7 @@ from core.files import writable
 from core.forever import Forever, Forevers
 from core.job import Job, Runner, State
 from core.journal import Journal
+from core.lasting import Lasting
 from core.looking import Looking, closing
 from core.making import Hooks, Maker
 from core.owners import home
@@ -58,8 +59,9 @@ class Jobs(Looking):
         self._forevers = Forevers()
         self._paces = Paces()
         self._maker = Maker(self.outputs, trajectories > 0, self._paces,
-                            Hooks(self.tell, self._end, self._between, self._make_room))
+                            Hooks(self.tell, self._end, self._between, self._make_room, self.events.step))
         self._journal = Journal(self.outputs)
+        self._lasting = Lasting(self._journal, self._forevers, self._queue, self._paces)
         if self._journal.folder.is_dir() and self._journal.open():
             self._restore()
         self._worker = threading.Thread(target=self._work, name="device", daemon=True)
@@ -133,6 +135,11 @@ class Jobs(Looking):
                 return Forecast(0, None)
             return self._paces.forecast(job, line[:line.index(job)])
 
+    @property
+    def alive(self) -> bool:
+        """Whether the device's thread is there to take the next job."""
+        return self._worker.is_alive()
+
     def queue_length(self) -> int:
         return len(self._queue) + (self._running is not None)
 
@@ -142,18 +149,6 @@ class Jobs(Looking):
             waiting = self._queue.order()
             paused = [job for job in self._jobs.values() if job.state == "paused"]
             return [*([self._running] if self._running and not self._running.over else []), *waiting, *paused]
-
-    def pace(self, request: Request, worth: Callable[[Request], float] = lambda request: 1.0) -> float | None:
-        """Seconds per whole pass of the last run with this model, size and windows; None before there was one.
-
-        worth: of an evaluation of a run on average, in whole passes; less than 1 where regions were cropped.
-        """
-        kind = (request.model, request.width, request.height, request.panorama)
-        for job in reversed(self.known()):
-            asked = job.request
-            if (asked.model, asked.width, asked.height, asked.panorama) == kind and job.over and job.steps:
-                return job.steps[-1].seconds / (max(job.steps[-1].evaluations, 1) * worth(asked))
-        return None
 
     # -- what people do with a job; each harmless when it is over, or nobody knows it
 
@@ -205,9 +200,12 @@ class Jobs(Looking):
         """Whenever the owner's last job is done, make another one like `job` (None: like the last) with a new seed."""
         with self.lock:
             self._forevers.begin(owner, scope, job)
+            self._lasting.forever()
 
     def end_forever(self, owner: str) -> None:
-        self._forevers.end(owner)
+        with self.lock:
+            self._forevers.end(owner)
+            self._lasting.forever()
 
     def forever(self, owner: str) -> Forever | None:
         return self._forevers.of(owner)
@@ -219,6 +217,8 @@ class Jobs(Looking):
 
     def _stop(self, job: Job) -> None:
         job.cancel.set()
+        if job.lasting and not job.over:
+            self._journal.stop(job.id, job.unwanted)
         self.change(job, resting=False)
         if job is self._running:
             return
@@ -262,15 +262,23 @@ class Jobs(Looking):
 
     def _restore(self) -> None:
         """What an earlier studio left: each job goes on from its kept steps; one whose pictures are there is done."""
+        self._lasting.recall()
         left = self._journal.read(self.frames)
         for job, paused in sorted(left, key=lambda one: not self._maker.kept_steps(one[0])):  # what ran is first again
             self.add(job)
             if job.over or self._maker.finished(job):
                 self._journal.remove(job.id)
-            elif paused:
+            elif paused or self._journal.stopped(job.id)[0]:
                 job.state = "paused"
             else:
                 self._queue.add(job, job.owner)
+        with self.lock:
+            for job in [job for job, _ in left if not job.over]:
+                stopped, job.unwanted = self._journal.stopped(job.id)
+                if stopped:
+                    self._stop(job)
+            for owner in self._forevers.owners():
+                self._once_more(owner)
 
     def _note(self, job: Job) -> None:
         """Into the journal. Without one the job runs all the same."""
@@ -307,6 +315,9 @@ class Jobs(Looking):
         if job.lasting:
             self._journal.begin(job.id, self._maker.kept_steps(job))
         self._guard(job, lambda: self._maker.make(job, self._get_runner()))
+        self._lasting.paces()
+        if job.over or job.resting:  # else the turn is not over: what ran is first again
+            self._lasting.turns()
         with self.lock:
             self._running = None
             if job.over:
@@ -365,18 +376,23 @@ class Jobs(Looking):
             self.change(job, error=error, loading=False, state=state)  # state last: it is what readers wait for
             if job.lasting:
                 self._journal.remove(job.id)
-            self._once_more(job)
+            if not self._closing and not self._busy(job.owner):
+                if self.forever(job.owner):
+                    self._forevers.after(job)
+                    self._lasting.forever()
+                self._once_more(job.owner)
 
-    def _once_more(self, job: Job) -> None:
-        """The next one of "forever", if it is its time. One that failed, or could not be kept, ends it."""
-        if self._closing or any(one.owner == job.owner and not one.over for one in self.known()):
-            return
-        if (forever := self._forevers.after(job)) and forever.request:
+    def _busy(self, owner: str) -> bool:
+        return any(one.owner == owner and not one.over for one in self.known())
+
+    def _once_more(self, owner: str) -> None:
+        """The next one of "forever", if it is its time."""
+        if not self._busy(owner) and (forever := self._forevers.of(owner)) and forever.request:
             try:
-                forever.job = self.submit(forever.request.replace(seed=draw_seed()), forever.preview, job.owner, True)
+                forever.job = self.submit(forever.request.replace(seed=draw_seed()), forever.preview, owner, True)
             except LoomError as refused:
                 log.warning("forever ends: %s", refused)
-                self.end_forever(job.owner)
+                self.end_forever(owner)
 
 
 def _open(run: Path | Trajectory) -> Trajectory:

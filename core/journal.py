@@ -75,8 +75,41 @@ class Journal:
         self.let_go(identity)
         try:
             self._file(identity).unlink(missing_ok=True)
+            self._mark(identity).unlink(missing_ok=True)  # last: a stop outlives its job, not the other way round
         except OSError as error:
             log.warning("the queue cannot be kept: %s", error)
+
+    def stop(self, identity: str, unwanted: bool) -> None:
+        """Somebody has stopped a job that may take a moment to end: should the studio end first, it stays stopped."""
+        with contextlib.suppress(OSError):
+            self._mark(identity).write_text("discard" if unwanted else "stop", encoding="utf-8")
+
+    def stopped(self, identity: str) -> tuple[bool, bool]:
+        """(whether a job that is left was stopped, whether its steps are to be thrown away)."""
+        with contextlib.suppress(OSError, ValueError):
+            return True, self._mark(identity).read_text(encoding="utf-8") == "discard"
+        return False, False
+
+    def _mark(self, identity: str) -> Path:
+        return self.folder / f"{identity}.stop"
+
+    def keep(self, name: str, about: dict[str, Any]) -> None:
+        """Something else to remember, where the journal is this studio's."""
+        if self.usable:
+            try:
+                write_text(self.folder / f"{name}.state", json.dumps(about, ensure_ascii=False))
+            except OSError as error:
+                log.warning("%s cannot be kept for the next start: %s", name, error)
+
+    def recall(self, name: str) -> dict[str, Any]:
+        """Empty when there is nothing, or it is damaged."""
+        try:
+            return _json(self.folder / f"{name}.state")
+        except FileNotFoundError:
+            return {}
+        except BadRequest:
+            log.warning("what was kept of %s is damaged, and forgotten", name)
+            return {}
 
     def begin(self, identity: str, kept: int) -> None:
         """A run begins, with so many kept steps. It is counted until it gets further, so that one that brings the whole

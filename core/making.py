@@ -30,6 +30,7 @@ class Hooks(NamedTuple):
     end: Callable[[Job, State], None]
     between: Callable[[Job], bool]  # called after every step; whether the run is to let go of the device here
     make_room: Callable[[], None]  # among the kept steps of other runs
+    took: Callable[[Job], None]  # a step that was not taken before
 
 
 class Maker:
@@ -63,6 +64,8 @@ class Maker:
                     load = load or time.perf_counter() - began - event.seconds
                     recorder = self._record(job, recorder, event)
                     self._take(job, event, previewer)
+                    if event.index >= (past.steps if past else 0):
+                        self._hooks.took(job)
                     if self._hooks.between(job):
                         break
                 else:

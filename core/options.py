@@ -11,6 +11,7 @@ from core.models.distilled import SETTINGS
 from core.request import DECODERS, PRECISIONS, Request
 from core.tuning import ATTENTIONS, OFFLOADS, STORAGES, TILINGS
 
+STOPPED = 130  # exit status of a command that was stopped
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

@@ -6,7 +6,7 @@ import statistics
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core import samplers
 from core.errors import LoomError
@@ -36,7 +36,8 @@ class Forecast(NamedTuple):
 
 @dataclass
 class _Measured:
-    request: Request
+    model: str
+    work: float  # of a step; see _work
     step: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))  # seconds of a step
     rest: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))  # beside the steps
 
@@ -54,7 +55,7 @@ class Paces:
         if job.pace is None:
             return
         kind = _kind(job)
-        measured = self._kinds.setdefault(kind, _Measured(job.request))
+        measured = self._kinds.setdefault(kind, _Measured(job.request.model, _work(job.request)))
         measured.step.append(job.pace)
         if rest is not None:
             measured.rest.append(max(rest, 0.0))
@@ -63,6 +64,24 @@ class Paces:
         self._kinds.move_to_end(kind)
         while len(self._kinds) > KINDS:
             self._kinds.popitem(last=False)
+
+    def kept(self) -> dict[str, Any]:
+        """Figures for `recall` in another process; no prompts."""
+        return {"loads": self._loads, "kinds": [[list(kind), one.model, one.work, list(one.step), list(one.rest)]
+                                                for kind, one in self._kinds.items()]}
+
+    def recall(self, about: dict[str, Any]) -> None:
+        """Take over what was `kept`; nothing of what is damaged."""
+        try:
+            loads = {str(model): _figure(seconds) for model, seconds in about["loads"].items()}
+            kinds: OrderedDict[tuple[object, ...], _Measured] = OrderedDict()
+            for kind, model, work, step, rest in about["kinds"][-KINDS:]:
+                kinds[tuple(kind)] = _Measured(str(model), _figure(work, above=True), _figures(step), _figures(rest))
+                if not step:
+                    raise ValueError(kind)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return
+        self._kinds, self._loads = kinds, loads
 
     def of(self, job: Job, running: Job | None = None) -> Seconds | None:
         """Seconds that are left of a job once it has the device. running: one whose pace so far counts as well."""
@@ -76,8 +95,8 @@ class Paces:
             exact = _kind(running) == _kind(job)
             return Seconds(steps * running.pace * _work(job.request) / _work(running.request), exact)
         for other in reversed(self._kinds.values()):
-            if other.request.model == job.request.model:
-                scale = _work(job.request) / _work(other.request)
+            if other.model == job.request.model:
+                scale = _work(job.request) / other.work
                 return Seconds(scale * (steps * statistics.median(other.step) + _median(other.rest)), False)
         return None
 
@@ -98,6 +117,17 @@ class Paces:
 
 def _median(values: Sequence[float] | deque[float]) -> float:
     return statistics.median(values) if values else 0.0
+
+
+def _figures(values: Any) -> deque[float]:
+    return deque(map(_figure, values), maxlen=KEPT)
+
+
+def _figure(value: Any, above: bool = False) -> float:
+    """Raises ValueError and TypeError for what is no time or amount."""
+    if not 0 <= float(value) < float("inf") or (above and not value):
+        raise ValueError(value)
+    return float(value)
 
 
 def _kind(job: Job) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ Nothing but the order: no threads, no clock.
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 REMEMBERED = 1_000  # turns after which an owner with nothing waiting counts as one who never had any
 
@@ -82,6 +82,18 @@ class Queue(Generic[T]):
                 lane.remove(item)
                 lane.insert(max(place, 0), item)
                 self._order = None
+
+    def kept(self) -> dict[str, Any]:
+        """Whose turn was when, for `recall` in another process."""
+        return {"turns": self._turns, "count": self._count}
+
+    def recall(self, about: dict[str, Any]) -> None:
+        """Take over turns that were `kept`. What is damaged is left: then all count as new."""
+        turns, count = about.get("turns"), about.get("count")
+        if not isinstance(turns, dict) or type(count) is not int or count < 0:
+            return
+        self._turns = {name: turn for name, turn in turns.items() if type(turn) is int and 0 < turn <= count}
+        self._count, self._order = count, None
 
     def _last_turn(self, owner: str) -> int:
         return self._turns.get(owner, 0)

@@ -17,6 +17,7 @@ import numpy as np
 
 from core.errors import BadRequest, LoomError, TrajectoryError
 from core.estimates import as_epsilon, clean_estimate
+from core.history.scan import TRASH
 from core.owners import whose
 from core.record import Parent
 from core.request import Request, StepInfo
@@ -254,7 +255,7 @@ def runs(outputs: Path) -> list[Trajectory]:
     are those of people whose folders lie below."""
     found = []
     for path in sorted(Path(outputs).glob("**/*" + SUFFIX), key=lambda path: (_age(path), str(path)), reverse=True):
-        if whose(path, outputs):
+        if whose(path, outputs) or path.is_relative_to(Path(outputs) / TRASH):
             continue
         with contextlib.suppress(LoomError, OSError):
             found.append(Trajectory(path, check=False))

@@ -23,7 +23,16 @@ _NO_REGIONS: list[dict] = []
 
 
 def add(studio: Studio) -> None:
-    """Register all endpoints in the current gr.Blocks. Sizes default to the model's own."""
+    """Register all endpoints in the current gr.Blocks."""
+    _add_making(studio)
+    endpoint_compare.add(studio)
+    endpoint_trajectories.add(studio)
+    endpoint_queue.add(studio)
+    _add_lists(studio)
+
+
+def _add_making(studio: Studio) -> None:
+    """Those that make pictures. Sizes default to the model's own."""
     info = studio.info(studio.model)
     native_width, native_height = (info.width, info.height) if info else (_DEFAULT.width, _DEFAULT.height)
 
@@ -70,10 +79,9 @@ def add(studio: Studio) -> None:
         "or mask: {width, height, runs}, negative_prompt, guidance, weight, feather}, later ones over earlier ones. "
         "`prompt` rules what is left. Also wide and tall pictures, by windows (panorama). Returns what /txt2img does."))
 
-    endpoint_compare.add(studio)
-    endpoint_trajectories.add(studio)
-    endpoint_queue.add(studio)
 
+def _add_lists(studio: Studio) -> None:
+    """Those that list what there is."""
     def models() -> list[dict]:
         return studio.catalogue.rows()
 

@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 
 from core.journal import FOLDER as JOURNAL
 from core.models.catalogue import STORYBOOK
-from ui import endpoints, line, theme
+from ui import endpoints, line, operating, theme
 from ui.arrival import uploaded
 from ui.components.bar import ModelBar, bar_state
 from ui.components.base import HERE as COMPONENTS
@@ -138,11 +138,13 @@ def serving(studio: Studio) -> dict[str, Any]:
     card = STORYBOOK.glob("*.jpg")  # the pictures of the embedded model's card, nothing else of its folder
     open_folders = [studio.jobs.frames, studio.jobs.outputs, COMPONENTS, *card]
     return {
+        "app_kwargs": {
+            "routes": operating.routes(studio.jobs),  # before gradio's own, which take every address
+            "middleware": [Middleware(Guard, outputs=studio.jobs.outputs, frames=studio.jobs.frames)]},
         "theme": theme.theme(), "css_paths": list(theme.STYLE_SHEETS), "head": HEAD,
         "favicon_path": theme.ASSETS / "icon.svg",
         "allowed_paths": [str(Path(folder).resolve()) for folder in open_folders],
         "blocked_paths": [str(studio.jobs.outputs / JOURNAL)],  # everybody's prompts
         "footer_links": ["api", "settings"], "run_history": False, "show_error": False, "share": False,
-        "app_kwargs": {"middleware": [Middleware(Guard, outputs=studio.jobs.outputs, frames=studio.jobs.frames)]},
         "ssr_mode": False, "pwa": False, "inbrowser": False,
     }

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.errors import BadRequest, LoomError, OutputError
+from core.history import companion
 from core.history.index import Index
 from core.history.notes import Note, Notes, cleaned
 from core.history.query import Query
@@ -82,7 +83,7 @@ class History:
         """(how many there are, `count` of them from the `offset`th on), newest first. Raises BadRequest."""
         where, given = (query or Query()).sql(self.index.has_fts)
         total = self.index.read(f"SELECT count(*) FROM pictures WHERE {where}", given)[0][0]
-        rows = self.index.read(f"SELECT * FROM pictures WHERE {where} ORDER BY made DESC, id DESC LIMIT ? OFFSET ?",
+        rows = self.index.read(f"SELECT * FROM pictures WHERE {where} ORDER BY made DESC, file DESC LIMIT ? OFFSET ?",
                                [*given, min(max(count, 0), MOST), max(offset, 0)])
         return total, self._entries(rows)
 
@@ -259,7 +260,9 @@ class History:
             return entry
         path, moment = self.path(entry), int(time.time() * 1000)
         file = f"{TRASH}/{moment}/{entry.place}"
-        return self._move(entry, path, file, moment / 1000)
+        deleted = self._move(entry, path, file, moment / 1000)
+        companion.leaves(self.outputs, entry.place, moment)
+        return deleted
 
     def restore(self, identity: int) -> Entry:
         """Bring a deleted picture back to its place. Raises BadRequest, OutputError."""
@@ -270,6 +273,7 @@ class History:
         if (self.outputs / entry.place).exists():
             raise BadRequest(f"There is another picture at {entry.place} now: rename that one first.")
         back = self._move(entry, self.path(entry), entry.place, None)
+        companion.comes_back(self.outputs, entry.place)
         self._tidy(self.outputs / entry.file)
         return back
 
@@ -282,6 +286,7 @@ class History:
             try:
                 (self.outputs / entry.file).unlink(missing_ok=True)
                 self.thumb_path(entry).unlink(missing_ok=True)
+                companion.goes_for_good(self.outputs, entry.file, entry.place)
             except OSError as error:
                 raise OutputError(f"{entry.file} cannot be deleted ({error.strerror}): delete it by hand.") from error
             self._tidy(self.outputs / entry.file)

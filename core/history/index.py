@@ -19,7 +19,7 @@ from core.errors import OutputError
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of the tables
+VERSION = 2  # of the tables
 PATIENCE = 10  # seconds that another process may hold the index
 _TABLES = """
 CREATE TABLE pictures (
@@ -28,7 +28,7 @@ CREATE TABLE pictures (
   prompt TEXT NOT NULL, negative TEXT NOT NULL, model TEXT NOT NULL, sampler TEXT NOT NULL, seed INTEGER, steps INTEGER,
   regions INTEGER NOT NULL, program TEXT NOT NULL, owner TEXT NOT NULL DEFAULT '',
   favourite INTEGER NOT NULL DEFAULT 0, deleted REAL);
-CREATE INDEX newest ON pictures (made DESC, id DESC);
+CREATE INDEX newest ON pictures (made DESC, file DESC);
 CREATE INDEX folders_of ON pictures (folder);
 CREATE INDEX models ON pictures (model);
 CREATE INDEX samplers ON pictures (sampler);

@@ -52,7 +52,7 @@ def paused(queue: Jobs, runner: GatedRunner, job: Job) -> Job:
 
 
 def pngs(queue: Jobs) -> list[Path]:
-    return sorted(queue.outputs.glob("*/*.png"))
+    return sorted(queue.outputs.rglob("*.png"))
 
 
 # -- pause, stop, discard

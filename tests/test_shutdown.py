@@ -41,7 +41,7 @@ def studio(outputs: Path, models_dir: Path) -> Iterator[tuple[subprocess.Popen[s
 def test_a_run_in_the_midst_of_which_the_system_ends_the_studio_goes_on_to_the_same_picture(
         tmp_path: Path, models_dir: Path) -> None:
     outputs = tmp_path / "outputs"
-    asked = {"prompt": "a red boat", "model": "eps", "width": 128, "height": 128, "steps": 150, "sampler": "Heun",
+    asked = {"prompt": "a red boat", "model": "eps", "width": 128, "height": 128, "steps": 50, "sampler": "Heun",
              "seed": 7, "precision": "fp32"}
     with studio(outputs, models_dir) as (running, client):
         job = client.predict(request=asked, api_name="/enqueue")
@@ -50,7 +50,7 @@ def test_a_run_in_the_midst_of_which_the_system_ends_the_studio_goes_on_to_the_s
         said, _ = running.communicate(timeout=60)
         assert running.returncode == 0 and "go on when the studio is started again" in said
     kept = trajectory.unfinished(outputs)[0]
-    assert 3 <= kept.taken < 150 and not list(outputs.glob("*/*.png"))
+    assert 3 <= kept.taken < 50 and not list(outputs.glob("*/*.png"))
     with studio(outputs, models_dir) as (_, client):
         pictures, about = client.predict(job=job, api_name="/result")
         whole, _ = client.predict(**asked, api_name="/txt2img")

@@ -22,6 +22,7 @@ from core.request import Request
 from tests.fakes import FakeRunner
 from tests.lines import assert_one_line
 from tests.serving import THIRD_PARTY, Served, served
+from ui.guard import Budget
 
 pytestmark = [pytest.mark.filterwarnings(line) for line in THIRD_PARTY]
 PASSWORDS = {"ann": "a-secret", "bob": "b-secret"}
@@ -233,3 +234,50 @@ def test_pictures_of_the_folder_are_a_persons_when_they_are_moved_there(tmp_path
     found = of(home(tmp_path, "ann"))
     found.scan()
     assert [entry.prompt for entry in found.search()[1]] == ["old"]
+
+
+# -- how much, how often
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Served]:
+    """A studio whose budgets nobody has touched."""
+    with served(tmp_path, lambda: FakeRunner(0), logins=Logins.of(["ann:a-secret"])) as studio:
+        yield studio
+
+
+def test_passwords_cannot_be_tried_for_ever(fresh: Served) -> None:
+    with visitor(fresh, "") as stranger:
+        answers = [stranger.post("/login", data={"username": "ann", "password": str(k)}) for k in range(12)]
+    assert [answer.status_code for answer in answers[:10]] == [400] * 10
+    assert answers[11].status_code == 429 and "wait ten seconds" in answers[11].text
+
+
+def test_questions_that_come_too_often_are_turned_away(fresh: Served) -> None:
+    with visitor(fresh, "ann") as ann:
+        codes = [ann.post("/gradio_api/component_server", json={}).status_code for _ in range(700)]
+        assert 429 in codes and 429 not in codes[:500]
+
+
+def test_what_is_too_large_is_refused_before_it_is_read(fresh: Served) -> None:
+    with visitor(fresh, "ann") as ann:
+        def drip() -> Iterator[bytes]:
+            yield b"{}"
+
+        for path in ("/gradio_api/call/txt2img", "/gradio_api/queue/join", "/gradio_api/component_server"):
+            answer = ann.post(path, content=b'{"data": ["' + 21_000_000 * b"a" + b'"]}')
+            assert answer.status_code == 413 and "larger than 20 MB" in answer.text and answer.text.count("\n") == 0
+            assert ann.post(path, content=drip()).status_code == 411
+        answer = ann.post("/gradio_api/upload", files={"files": ("a.png", 41_000_000 * b"a")})
+        assert answer.status_code == 413
+    with pytest.raises(Exception, match="5,000"):
+        client(fresh, "ann").predict(prompt=10_000 * "a ", api_name="/txt2img")
+
+
+def test_a_budget_comes_back_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("ui.guard.time.monotonic", lambda: now[0])
+    budget = Budget(2, 0.5)
+    assert [budget.take("a") for _ in range(3)] == [True, True, False] and budget.take("b")
+    now[0] = 2.0
+    assert [budget.take("a") for _ in range(2)] == [True, False]

@@ -1,10 +1,14 @@
-"""Stands before every route of the served page: knows who is asking, and keeps one person's files from another.
+"""Stands before every route of the served page: knows who is asking, keeps one person's files from another, and turns
+away what is too large or comes too often.
 
 gradio serves what lies in the folders it was allowed, to anybody who is logged in and knows the address.
 """
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,25 +20,72 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from core.owners import whose
 from ui.owners import asks
 
+MAX_BODY = 20_000_000  # bytes of a question: 32 painted masks of 4096x4096 take less
+_UPLOAD, _LOGIN = "/upload", "/login"  # how addresses end; files that are sent have a limit of their own
 _FILE = "/file="  # in gradio's addresses of files
+_REMEMBERED = 1_000  # people or addresses whose questions are counted
+
+
+class Budget:
+    """So many at once, and so many a second from then on. For each name apart; safe between threads."""
+
+    def __init__(self, at_once: int, a_second: float):
+        self.at_once, self.a_second = at_once, a_second
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # name -> (what is left, when)
+        self._lock = threading.Lock()
+
+    def take(self, name: str) -> bool:
+        """Whether there was one left."""
+        now = time.monotonic()
+        with self._lock:
+            left, when = self._left.pop(name, (float(self.at_once), now))
+            left = min(self.at_once, left + (now - when) * self.a_second)
+            self._left[name] = (left - 1 if left >= 1 else left, now)
+            while len(self._left) > _REMEMBERED:
+                self._left.popitem(last=False)
+        return left >= 1
 
 
 class Guard:
     """outputs, frames: folders whose files have owners (core/owners.py). What has none there is nobody's among the
-    outputs, and everybody's among the previews, as the models' small pictures are."""
+    outputs, and everybody's among the previews, as the models' small pictures are. logins: people log in, and share the
+    machine: what each may ask is counted.
+    """
 
-    def __init__(self, app: ASGIApp, outputs: Path, frames: Path):
-        self.app, self.outputs, self.frames = app, outputs, frames
+    def __init__(self, app: ASGIApp, outputs: Path, frames: Path, logins: bool):
+        self.app, self.outputs, self.frames, self.logins = app, outputs, frames, logins
+        self._tries = Budget(10, 0.1)  # of passwords: a person mistypes a few times, a program tries thousands
+        self._questions = Budget(600, 20)  # a page asks some 100 when it opens, and 10 a second while one paints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             owner = _logged_in(scope)
             asks(owner)
-            _, mark, name = scope["path"].partition(_FILE)
-            if mark and not self._may(owner, name):
-                await PlainTextResponse("There is no such file.", 404)(scope, receive, send)
+            if refused := self._refused(scope, owner):
+                await refused(scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+    def _refused(self, scope: Scope, owner: str) -> PlainTextResponse | None:
+        _, mark, name = scope["path"].partition(_FILE)
+        if mark and not self._may(owner, name):
+            return PlainTextResponse("There is no such file.", 404)
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return None
+        path, size = scope["path"].rstrip("/"), dict(scope["headers"]).get(b"content-length", b"")
+        if not path.endswith(_UPLOAD):
+            if not size.isdigit():
+                return PlainTextResponse("A question must say how long it is: send its Content-Length.", 411)
+            if int(size) > MAX_BODY:
+                return PlainTextResponse(f"This question is larger than {MAX_BODY // 10**6} MB: shorten the prompt, or "
+                                         "paint fewer masks.", 413)
+        if self.logins:
+            address = (scope.get("client") or ("",))[0]
+            if path.endswith(_LOGIN) and not self._tries.take(address):
+                return PlainTextResponse("Too many logins from here: wait ten seconds.", 429)
+            if not self._questions.take(owner or f"@{address}"):
+                return PlainTextResponse("Too many questions at once: wait a second.", 429)
+        return None
 
     def _may(self, owner: str, name: str) -> bool:
         """Whether a person may have a file, by the path in its address. The server has decoded that once; a path that

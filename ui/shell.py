@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from core.journal import FOLDER as JOURNAL
 from core.models.catalogue import STORYBOOK
 from ui import endpoints, line, operating, theme
-from ui.arrival import uploaded
+from ui.arrival import MAX_FILE, uploaded
 from ui.components.bar import ModelBar, bar_state
 from ui.components.base import HERE as COMPONENTS
 from ui.components.models_panel import ModelsPanel
@@ -140,7 +140,9 @@ def serving(studio: Studio) -> dict[str, Any]:
     return {
         "app_kwargs": {
             "routes": operating.routes(studio.jobs),  # before gradio's own, which take every address
-            "middleware": [Middleware(Guard, outputs=studio.jobs.outputs, frames=studio.jobs.frames)]},
+            "middleware": [Middleware(Guard, outputs=studio.jobs.outputs, frames=studio.jobs.frames,
+                                      logins=studio.logins)]},
+        "max_file_size": MAX_FILE,
         "theme": theme.theme(), "css_paths": list(theme.STYLE_SHEETS), "head": HEAD,
         "favicon_path": theme.ASSETS / "icon.svg",
         "allowed_paths": [str(Path(folder).resolve()) for folder in open_folders],

@@ -148,7 +148,7 @@ def plan(values: dict[str, Any]) -> Comparison:
     for chosen in itertools.product(*(axis.values for axis in axes)):
         asked = {axis.field: value for axis, value in zip(axes, chosen, strict=True)}
         request, error, field = _request(fixed, asked, equal)
-        key = request or (error, tuple(chosen))
+        key = request or (error, repr(chosen))  # values that cannot be may not be hashable
         if key not in known:
             known[key] = len(cells)
             cells.append(Cell(len(cells) + 1, asked, request, error, equal, field))

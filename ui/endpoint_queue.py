@@ -35,11 +35,11 @@ def add(studio: Studio) -> None:
     def control(job: str, act: str, person: gr.Request) -> str:
         try:
             if act not in line.ACTS:
-                raise BadRequest(f"A job cannot be told {act[:40]!r}: choose from {', '.join(line.ACTS)}.")
+                raise BadRequest(f"A job cannot be told {str(act)[:40]!r}: choose from {', '.join(line.ACTS)}.")
             found = _own(studio, job, person)
         except LoomError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        line.act(jobs, found.owner, {"job": job, "act": act})
+        line.act(jobs, found.owner, {"job": found.id, "act": act})
         return found.state
 
     async def result(job: str, person: gr.Request) -> tuple[list[gr.FileData], dict]:

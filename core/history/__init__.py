@@ -81,6 +81,9 @@ class History:
 
     def search(self, query: Query | None = None, offset: int = 0, count: int = 100) -> tuple[int, list[Entry]]:
         """(how many there are, `count` of them from the `offset`th on), newest first. Raises BadRequest."""
+        for name, number in (("offset", offset), ("count", count)):
+            if isinstance(number, bool) or not isinstance(number, int) or abs(number) >= 2**63:
+                raise BadRequest(f"The {name} must be a whole number, not {ascii(number)[:40]}.")
         where, given = (query or Query()).sql(self.index.has_fts)
         total = self.index.read(f"SELECT count(*) FROM pictures WHERE {where}", given)[0][0]
         rows = self.index.read(f"SELECT * FROM pictures WHERE {where} ORDER BY made DESC, file DESC LIMIT ? OFFSET ?",

@@ -11,6 +11,7 @@ from core.errors import BadRequest
 
 MAX_WORDS = 500  # characters
 MAX_TERMS = 20
+_LONE = re.compile("[\ud800-\udfff]")  # halves of characters, which no file can hold
 _TERM = re.compile(r'"([^"]+)"|(\S+)')
 # Scripts without spaces between words: the index of words does not cut them, so there the text itself is searched.
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
@@ -20,7 +21,7 @@ _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7af\u
 class Query:
     """All that is not empty must hold. words: beginnings of words and "phrases" in prompt or negative prompt.
 
-    since, until: days, YYYY-MM-DD, both included, in this machine's time zone.
+    since, until: days, YYYY-MM-DD, both included, in this machine's time zone. Raises BadRequest for what is no text.
     """
 
     words: str = ""
@@ -32,6 +33,12 @@ class Query:
     favourites: bool = False
     trash: bool = False  # those that were deleted, instead of the others
     owner: str | None = None  # None: everybody's
+
+    def __post_init__(self) -> None:
+        for name in ("words", "model", "sampler", "since", "until", "tag"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or _LONE.search(value):
+                raise BadRequest(f"What is looked for must be text, not {ascii(value)[:40]}.", name)
 
     def sql(self, has_fts: bool) -> tuple[str, list[Any]]:
         """(the condition, its parameters). Raises BadRequest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -169,12 +170,13 @@ def test_a_guessed_address_gives_nothing(shared: Served, made: dict[str, Any]) -
     (jobs.outputs / "loose.png").write_bytes(png.read_bytes())  # from before there were logins
     with visitor(shared, "ann") as ann, visitor(shared, "bob") as bob, visitor(shared, "") as nobody:
         for path in (png, frame, steps):
-            for route in ("/gradio_api/file=", "/file="):
+            for route in ("/gradio_api/file=", "/file=", "/gradio_api/file/", "/file/"):
                 address = route + quote(str(path))
                 assert bob.get(address).status_code in (403, 404) and nobody.get(address).status_code in (401, 403, 404)
             assert ann.get("/gradio_api/file=" + quote(str(path))).status_code == 200
         for path in (around, index, twice, jobs.outputs / "loose.png"):
-            assert bob.get("/gradio_api/file=" + quote(str(path))).status_code in (403, 404)
+            for route in ("/gradio_api/file=", "/gradio_api/file/"):
+                assert bob.get(route + quote(str(path))).status_code in (403, 404)
         assert "ann's boat" not in bob.get("/config").text
         (jobs.frames / "model.jpg").write_bytes(frame.read_bytes())  # a model's picture is everybody's
         assert bob.get("/gradio_api/file=" + quote(str(jobs.frames / "model.jpg"))).status_code == 200
@@ -253,6 +255,12 @@ def test_passwords_cannot_be_tried_for_ever(fresh: Served) -> None:
     assert answers[11].status_code == 429 and "wait ten seconds" in answers[11].text
 
 
+def test_many_people_may_log_in_from_one_address(fresh: Served) -> None:
+    for _ in range(14):
+        with visitor(fresh, "ann") as ann:
+            assert ann.get("/gradio_api/user").json() == "ann"
+
+
 def test_questions_that_come_too_often_are_turned_away(fresh: Served) -> None:
     with visitor(fresh, "ann") as ann:
         codes = [ann.post("/gradio_api/component_server", json={}).status_code for _ in range(700)]
@@ -264,7 +272,8 @@ def test_what_is_too_large_is_refused_before_it_is_read(fresh: Served) -> None:
         def drip() -> Iterator[bytes]:
             yield b"{}"
 
-        for path in ("/gradio_api/call/txt2img", "/gradio_api/queue/join", "/gradio_api/component_server"):
+        for path in ("/gradio_api/call/txt2img", "/gradio_api/queue/join", "/gradio_api/component_server",
+                     "/gradio_api/run/upload", "/gradio_api/call/upload"):
             answer = ann.post(path, content=b'{"data": ["' + 21_000_000 * b"a" + b'"]}')
             assert answer.status_code == 413 and "larger than 20 MB" in answer.text and answer.text.count("\n") == 0
             assert ann.post(path, content=drip()).status_code == 411
@@ -272,6 +281,14 @@ def test_what_is_too_large_is_refused_before_it_is_read(fresh: Served) -> None:
         assert answer.status_code == 413
     with pytest.raises(Exception, match="5,000"):
         client(fresh, "ann").predict(prompt=10_000 * "a ", api_name="/txt2img")
+
+
+def test_a_length_that_is_not_the_bodys_is_not_believed(fresh: Served) -> None:
+    address = httpx.URL(fresh.address)
+    with socket.create_connection((address.host, address.port or 80), timeout=20) as line:
+        line.sendall(b"POST /gradio_api/run/txt2img HTTP/1.1\r\nHost: loom\r\nContent-Type: application/json\r\n"
+                     b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert line.recv(20).startswith(b"HTTP/1.1 411")
 
 
 def test_a_budget_comes_back_with_time(monkeypatch: pytest.MonkeyPatch) -> None:

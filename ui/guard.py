@@ -6,6 +6,7 @@ gradio serves what lies in the folders it was allowed, to anybody who is logged 
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -15,14 +16,15 @@ from urllib.parse import unquote
 
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.owners import whose
 from ui.owners import asks
 
 MAX_BODY = 20_000_000  # bytes of a question: 32 painted masks of 4096x4096 take less
-_UPLOAD, _LOGIN = "/upload", "/login"  # how addresses end; files that are sent have a limit of their own
-_FILE = "/file="  # in gradio's addresses of files
+_UPLOAD = "/gradio_api/upload"  # how its address ends, and no endpoint's can; files sent have a limit of their own
+_LOGIN = "/login"
+_FILE = re.compile("/file[=/]")  # in gradio's addresses of files: /file=PATH, and the older /file/PATH
 _REMEMBERED = 1_000  # people or addresses whose questions are counted
 
 
@@ -45,6 +47,13 @@ class Budget:
                 self._left.popitem(last=False)
         return left >= 1
 
+    def give_back(self, name: str) -> None:
+        """What was taken last was no harm."""
+        with self._lock:
+            if name in self._left:
+                left, when = self._left[name]
+                self._left[name] = (min(self.at_once, left + 1), when)
+
 
 class Guard:
     """outputs, frames: folders whose files have owners (core/owners.py). What has none there is nobody's among the
@@ -64,24 +73,35 @@ class Guard:
             if refused := self._refused(scope, owner):
                 await refused(scope, receive, send)
                 return
+            if self.logins and _tries_a_password(scope):
+                send = self._forgiving(send, _address(scope))
         await self.app(scope, receive, send)
 
+    def _forgiving(self, send: Send, address: str) -> Send:
+        """Only wrong passwords count: many people may log in from behind one address."""
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] < 400:
+                self._tries.give_back(address)
+            await send(message)
+
+        return told
+
     def _refused(self, scope: Scope, owner: str) -> PlainTextResponse | None:
-        _, mark, name = scope["path"].partition(_FILE)
-        if mark and not self._may(owner, name):
+        path, headers = scope["path"], dict(scope["headers"])
+        if not all(self._may(owner, path[mark.end():]) for mark in _FILE.finditer(path)):
             return PlainTextResponse("There is no such file.", 404)
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
             return None
-        path, size = scope["path"].rstrip("/"), dict(scope["headers"]).get(b"content-length", b"")
+        path, size = path.rstrip("/"), headers.get(b"content-length", b"")
         if not path.endswith(_UPLOAD):
-            if not size.isdigit():
+            if not size.isdigit() or b"transfer-encoding" in headers:  # which goes before a length
                 return PlainTextResponse("A question must say how long it is: send its Content-Length.", 411)
             if int(size) > MAX_BODY:
                 return PlainTextResponse(f"This question is larger than {MAX_BODY // 10**6} MB: shorten the prompt, or "
                                          "paint fewer masks.", 413)
         if self.logins:
-            address = (scope.get("client") or ("",))[0]
-            if path.endswith(_LOGIN) and not self._tries.take(address):
+            address = _address(scope)
+            if _tries_a_password(scope) and not self._tries.take(address):
                 return PlainTextResponse("Too many logins from here: wait ten seconds.", 429)
             if not self._questions.take(owner or f"@{address}"):
                 return PlainTextResponse("Too many questions at once: wait a second.", 429)
@@ -99,6 +119,14 @@ class Guard:
             except (OSError, ValueError):
                 return False
         return True
+
+
+def _address(scope: Scope) -> str:
+    return str((scope.get("client") or ("",))[0])
+
+
+def _tries_a_password(scope: Scope) -> bool:
+    return scope["method"] == "POST" and scope["path"].rstrip("/").endswith(_LOGIN)
 
 
 def _logged_in(scope: Scope) -> str:

@@ -72,7 +72,7 @@ def harass(folder: Path, kills: int, seed: int = 0) -> dict[str, Any]:
         else:
             time.sleep(rng.random() * 0.5)
         victim.end()
-        there = {path: path.stat().st_mtime_ns for path in (folder / "outputs").glob("*/*.png")}
+        there = {path: path.stat().st_mtime_ns for path in (folder / "outputs").glob("**/????-??-??/*.png")}
     pictures = collections.defaultdict(list)
     for path in there:
         pictures[metadata.read_png(path).seed].append(path)

@@ -122,7 +122,8 @@ def press(folder: Path, people: int, runs: int, warm: int, seed: int = 0) -> dic
         after = size(pid)
         left = [path.name for path in (folder / "outputs" / FOLDER).glob("*.json") if path.name != "order.json"]
     ends = {run: end for one in crowd for run, end in one.ends.items()}
-    pictures = collections.Counter(metadata.read_png(path).seed for path in (folder / "outputs").glob("*/*.png"))
+    saved = (folder / "outputs").glob("**/????-??-??/*.png")
+    pictures = collections.Counter(metadata.read_png(path).seed for path in saved)
     wrong = [f"{run}: {end}, and {pictures[run]} pictures" for run, end in ends.items()
              if not {"done": 1, "discarded": 0}.get(end, 0) <= pictures[run] <= (end != "discarded")]
     wrong += [f"{job} is stuck" for job in stuck] + [f"{name} is left in the journal" for name in left]

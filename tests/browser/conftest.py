@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from urllib.parse import urlparse
 
@@ -16,6 +17,9 @@ from tests.serving import Served, served
 playwright = pytest.importorskip("playwright.sync_api") if not chromium.must_run() else __import__(
     "playwright.sync_api", fromlist=["sync_playwright"])
 
+SEEN = """() => document.body.innerText.replace(/\\n+/g, "\\n").slice(0, 3000) + "\\npictures: "
+    + [...document.querySelectorAll("[role=img], img")].filter((i) => i.offsetParent).map((i) => i.ariaLabel || i.alt)
+        .filter(Boolean).join(" | ")"""
 PageMaker = Callable[..., "playwright.Page"]
 
 
@@ -46,10 +50,22 @@ def real(tmp_path_factory: pytest.TempPathFactory, catalogue: Catalogue) -> Iter
         yield running
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """What stood on the pages of a test that failed."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.failed:
+        for page in getattr(item, "pages", []):
+            with contextlib.suppress(Exception):
+                report.sections.append((f"page {page.url}", page.evaluate(SEEN)))
+
+
 @pytest.fixture
-def visit(browser: playwright.Browser) -> Iterator[PageMaker]:
+def visit(browser: playwright.Browser, request: pytest.FixtureRequest) -> Iterator[PageMaker]:
     """visit(served, width=, height=, theme=, context=) opens the page, ready for typing."""
     contexts, outside, broken = [], [], []
+    pages = request.node.pages = []
 
     def open_page(server: Served, width: int = 1440, height: int = 900, theme: str = "light",
                   context: playwright.BrowserContext | None = None) -> playwright.Page:
@@ -58,6 +74,7 @@ def visit(browser: playwright.Browser) -> Iterator[PageMaker]:
             contexts.append(context)
             context.route(lambda url: not _local(url), lambda route: (outside.append(route.request.url), route.abort()))
         page = context.new_page()
+        pages.append(page)
         page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: broken.append(str(error)))
         page.goto(f"{server.address}?__theme={theme}")

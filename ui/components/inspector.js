@@ -104,6 +104,7 @@ export function mount({ element, props, trigger, watch, server }) {
     const run = fetching = state.run;
     const answer = await ask.state({ run: state.parent.run });
     fetching = "";
+    if (answer.error) setTimeout(() => { if (run === state.run && !parent) fetchParent(); }, 1000);
     if (answer.error || run !== state.run) return;
     parent = { ...nothing, ...answer };
     film.build(total());

@@ -153,6 +153,9 @@ def test_a_branch_stands_beside_its_parent_under_one_slider(visit: Any, real: Se
     page.get_by_role("textbox", name="Guidance", exact=True).fill("6")
     prompt.fill("a blue boat on the sea")
     page.get_by_role("button", name="Run the branch").click()
+    picture(page, re.compile("^x0 of the parent, step")).wait_for(timeout=120_000)
+    has_attribute(scrubber(page), "max", str(STEPS))
+    scrubber(page).fill(str(STEPS))
     for who in ("parent", "branch"):
         picture(page, f"x0 of the {who}, step {STEPS} of {STEPS}").wait_for(timeout=120_000)
     sources: dict[int, list[str]] = {}

@@ -63,6 +63,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--add-login", metavar="USER", help="ask for a password, add the login to --auth-file, and end")
     chosen = parser.parse_args(arguments)
     chosen.explicit = bool(chosen.model or chosen.vae)
+    chosen.logins = bool(chosen.auth or chosen.auth_file)
     if chosen.vae:
         chosen.model = f"{chosen.model or 'storybook'}+{chosen.vae}"
     return chosen
@@ -97,7 +98,7 @@ def make_studio(chosen: argparse.Namespace, frames: Path) -> Studio:
         raise StartError(f"--trajectories cannot be {chosen.trajectories:g} GiB: take 0, which keeps none, or more.")
     jobs = Jobs(engine, chosen.outputs, frames, trajectories=int(chosen.trajectories * 2**30))
     return Studio(catalogue, jobs, styles, chosen.model, presets.layouts(), presets, explicit=chosen.explicit,
-                  kept=kept, hub=tuple(chosen.hub), logins=bool(chosen.auth or chosen.auth_file))
+                  kept=kept, hub=tuple(chosen.hub), logins=chosen.logins)
 
 
 def _last(chosen: argparse.Namespace, name: str) -> str:
@@ -138,8 +139,8 @@ def _is_loopback(host: str) -> bool:
 
 def serve(chosen: argparse.Namespace) -> None:
     """Open the studio and stay until Ctrl+C, or until the system asks it to end. Asked twice, it ends at once."""
-    logins = Logins.of(chosen.auth, chosen.auth_file) if chosen.auth or chosen.auth_file else None
-    check_address(chosen.host, chosen.port, logins is not None)
+    logins = Logins.of(chosen.auth, chosen.auth_file) if chosen.logins else None
+    check_address(chosen.host, chosen.port, chosen.logins)
     if logins and any(chosen.outputs.glob("????-??-??")):
         print(f"What was made before there were logins is nobody's: move the days' folders in {chosen.outputs} to "
               f"{home(chosen.outputs, logins.names[0])} to give them to {logins.names[0]}.", file=sys.stderr)

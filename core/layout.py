@@ -136,12 +136,17 @@ def full_prompt(region: Region, request: Request) -> str:
 
     Windows of a panorama each see another part of the picture: there no place is said.
     """
-    prompt = region.prompt
-    if request.say_places and request.panorama == "off":
-        place = place_in_words(region.shape, request.width, request.height)
-        prompt = prompt if place in prompt else with_words(without_tags(prompt), place)
-    join = request.join_prompts and without_tags(request.prompt).strip()
-    return f"{without_tags(prompt)}, {without_tags(request.prompt)}" if join else prompt
+    said = request.say_places and request.panorama == "off"
+    place = place_in_words(region.shape, request.width, request.height) if said else ""
+    return joined_prompt(region.prompt, place, request.prompt if request.join_prompts else "")
+
+
+def joined_prompt(prompt: str, place: str = "", rest: str = "") -> str:
+    """A region's prompt with its place and the prompt of the rest behind it; a place that it says already is not said
+    twice."""
+    if place not in prompt:
+        prompt = with_words(without_tags(prompt), place)
+    return f"{without_tags(prompt)}, {without_tags(rest)}" if without_tags(rest).strip() else prompt
 
 
 @lru_cache(maxsize=256)  # asked for at every step

@@ -11,7 +11,7 @@ import numpy as np
 from core import layoutfile
 from core.checks import Note
 from core.errors import BadRequest
-from core.layout import Layout, layout_of, place_in_words, predicted_cost
+from core.layout import Layout, joined_prompt, layout_of, place_in_words, predicted_cost
 from core.masks import Mask, painted
 from core.models.catalogue import ModelInfo
 from core.request import Preview, Region, Request
@@ -147,9 +147,8 @@ def prompts_of(values: Values) -> dict[str, str]:
     found = {"prompt": rest, "negative_prompt": str(values["negative_prompt"] or "")}
     for k, entry in enumerate(canvas.get("regions", ())):
         own = str(entry.get("prompt") or "")
-        if own and values["say_places"] and values["panorama"] == "off":
-            own = f"{own} {_place(entry, canvas)}"
-        found[str(k)] = f"{own}, {rest}" if values["join_prompts"] and own and rest else own
+        place = _place(entry, canvas) if values["say_places"] and values["panorama"] == "off" else ""
+        found[str(k)] = joined_prompt(own, place, rest if values["join_prompts"] else "") if own else ""
     return found
 
 

@@ -34,6 +34,13 @@ export function download(address, name) {
   link.click();
 }
 
+// What the server answered to a component's question. Gradio gives nothing at all where the question failed.
+const SILENT = { error: "The studio does not answer." };
+
+export function answerTo(asked) {
+  return asked.then((answer) => answer ?? SILENT, () => SILENT);
+}
+
 // Brings a tab into sight, by its name.
 export function openTab(name) {
   const tabs = [...document.querySelectorAll(".tabs [role=tab]")];

@@ -2,7 +2,7 @@
 // entries of blocks that were in sight are fetched.
 
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
-const { tag } = await from("dom.js");
+const { answerTo, tag } = await from("dom.js");
 const { Large } = await from("gallery_large.js");
 
 const BLOCK = 60; // entries of one answer
@@ -17,8 +17,7 @@ const PICKS = { model: "Any model", sampler: "Any sampler", tag: "Any tag" };
 
 export function mount({ element, props, trigger, server }) {
   const part = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e]));
-  const silent = { error: "The studio does not answer." };
-  const ask = (name, question = {}) => server[name](question).then((answer) => answer ?? silent, () => silent);
+  const ask = (name, question = {}) => answerTo(server[name](question));
   let total = -1; // not known yet
   let blocks = new Map(); // number of the block -> its rows, or null while they are on their way
   let urls = new Map(); // id -> address of a small picture

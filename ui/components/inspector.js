@@ -7,7 +7,7 @@ const { copyOf, Film } = await from("film.js");
 const { Plot } = await from("inspector_plot.js");
 const { Reel } = await from("reel.js");
 const { Runs } = await from("inspector_runs.js");
-const { seconds, tag } = await from("dom.js");
+const { answerTo, seconds, tag } = await from("dom.js");
 const { Views } = await from("inspector_views.js");
 
 const KEPT = "latent-loom.live"; // this tab's run (sessionStorage): where a reload comes back to
@@ -22,7 +22,7 @@ export function mount({ element, props, trigger, watch, server }) {
   const box = element.querySelector("[data-part=box]");
   const part = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e]));
   const ask = Object.fromEntries(["runs", "frames", "look", "keep", "branch", "resume", "export", "stop", "state"].map(
-    (name) => [name, (question) => server[name](question || {}).catch(() => ({ error: "The studio does not answer." }))]));
+    (name) => [name, (question) => answerTo(server[name](question || {}))]));
   const nothing = { run: "", state: "empty", steps: [], total: 20, batch: 1 };
   let state = nothing;
   let parent = null; // the parent's state, when both are shown

@@ -1,6 +1,9 @@
 // What one region believes by itself, at the step on the stage: so that people see why a region loses.
 // Asked of the server only while somebody looks.
 
+const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const { answerTo } = await from("dom.js");
+
 export function offer(element, server) {
   const stage = element.closest(".regions-bench")?.querySelector(".stage");
   if (!stage) return;
@@ -60,7 +63,7 @@ export function offer(element, server) {
     }
     if (asking) return; // the answer looks again
     asking = true;
-    const answer = await server.alone(asked).catch(() => ({ error: "The studio does not answer." }));
+    const answer = await answerTo(server.alone(asked));
     asking = false;
     if (asked.job === job) known.set(key, answer);
     if (asked.job === job && String(asked.region) === choice.value) show(asked, answer); // late is better than never

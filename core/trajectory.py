@@ -18,7 +18,7 @@ import numpy as np
 from core.errors import BadRequest, LoomError, TrajectoryError
 from core.estimates import as_epsilon, clean_estimate
 from core.history.scan import TRASH
-from core.owners import whose
+from core.owners import PEOPLE, whose
 from core.record import Parent
 from core.request import Request, StepInfo
 from core.trajectoryfile import (
@@ -253,9 +253,9 @@ def picture_path(run: Trajectory, k: int, word: str = "") -> Path:
 def runs(outputs: Path) -> list[Trajectory]:
     """The kept runs below a folder, newest first; only their headers are read. Damaged files are passed over, and so
     are those of people whose folders lie below."""
-    found = []
-    for path in sorted(Path(outputs).glob("**/*" + SUFFIX), key=lambda path: (_age(path), str(path)), reverse=True):
-        if whose(path, outputs) or path.is_relative_to(Path(outputs) / TRASH):
+    found, folder = [], Path(outputs)
+    for path in sorted(folder.glob("**/*" + SUFFIX), key=lambda path: (_age(path), str(path)), reverse=True):
+        if path.is_relative_to(folder / PEOPLE) or path.is_relative_to(folder / TRASH):
             continue
         with contextlib.suppress(LoomError, OSError):
             found.append(Trajectory(path, check=False))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 from core import contestfile, metadata
 from core.errors import BadRequest, LoomError
 from core.history import Entry, History, Query, of
+from core.history.companion import steps_of
 from core.history.thumbs import thumb
 from core.owners import home
-from core.trajectory import SUFFIX
 from ui.answers import Answer, answered, plain
 from ui.arrival import others
 from ui.components.base import file_url
@@ -24,7 +23,6 @@ from ui.stream import settings_line
 MOST_THUMBS = 24  # that are made for one answer
 SHOWN = 200  # characters of a prompt in a tile's name
 _WORDS = ("words", "model", "sampler", "since", "until", "tag")
-_RUN = re.compile(r"\d{6}-[\w-]{6}-")  # the beginning of the names of a run's files; see Jobs._stem
 
 
 class Shelf:
@@ -136,10 +134,7 @@ class Shelf:
 
     def _run(self, path: Path) -> str:
         """The kept steps a picture came of, by their place below the outputs; "" when there are none."""
-        if not (start := _RUN.match(path.name)):
-            return ""
-        kept = [other for other in path.parent.iterdir()
-                if other.name.startswith(start[0]) and other.suffix == SUFFIX]
+        kept = steps_of(path)
         own = [other for other in kept if other.stem == path.stem]
         return (own or kept)[0].relative_to(self.history.outputs).as_posix() if kept else ""
 

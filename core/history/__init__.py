@@ -289,7 +289,7 @@ class History:
             try:
                 (self.outputs / entry.file).unlink(missing_ok=True)
                 self.thumb_path(entry).unlink(missing_ok=True)
-                companion.goes_for_good(self.outputs, entry.file, entry.place)
+                companion.goes_for_good(self.outputs, entry.file)
             except OSError as error:
                 raise OutputError(f"{entry.file} cannot be deleted ({error.strerror}): delete it by hand.") from error
             self._tidy(self.outputs / entry.file)

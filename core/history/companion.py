@@ -30,11 +30,9 @@ def leaves(outputs: Path, place: str, moment: int) -> None:
 
 def comes_back(outputs: Path, place: str) -> None:
     """A picture is at `place` again: so are the steps, from wherever in the trash they are."""
-    if not (run := _RUN.fullmatch(Path(place).name)):
-        return
     for folder in (outputs / TRASH).glob("*"):
-        for path in _of(folder / Path(place).parent, run[1]):
-            if path.suffix != ".png" and not (outputs / place).with_name(path.name).exists():
+        for path in steps_of(folder / place):
+            if not (outputs / place).with_name(path.name).exists():
                 _move(path, (outputs / place).with_name(path.name))
                 for empty in (path.parent, *path.parent.parents):
                     if empty == outputs / TRASH or any(empty.iterdir()):
@@ -42,12 +40,16 @@ def comes_back(outputs: Path, place: str) -> None:
                     empty.rmdir()
 
 
-def goes_for_good(outputs: Path, file: str, place: str) -> None:
+def goes_for_good(outputs: Path, file: str) -> None:
     """A picture at `file` in the trash was deleted: so are steps that went with it. Raises OSError."""
-    if run := _RUN.fullmatch(Path(place).name):
-        for path in _of((outputs / file).parent, run[1]):
-            if path.suffix != ".png":
-                path.unlink(missing_ok=True)
+    for path in steps_of(outputs / file):
+        path.unlink(missing_ok=True)
+
+
+def steps_of(picture: Path) -> list[Path]:
+    """The kept steps that lie beside a picture of their run."""
+    run = _RUN.fullmatch(picture.name)
+    return [path for path in _of(picture.parent, run[1]) if path.suffix != ".png"] if run else []
 
 
 def _of(folder: Path, run: str) -> list[Path]:

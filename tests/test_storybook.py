@@ -182,7 +182,7 @@ def _fit(path: Path, steps: int):
         return (module(part["x"]) - part["x"]).square().mean(), {}
 
     run = Run(path, 5, steps=steps)
-    return fit("test", run, {"map": module}, {"map": 1e-2}, draw, loss_of, batch=8, workers=2)[1]
+    return fit("test", run, {"map": module}, {"map": 1e-2}, draw, loss_of, workers=2)[1]
 
 
 def test_training_resumes_with_the_same_losses(tmp_path):
@@ -234,22 +234,27 @@ def test_roughened_scenes_keep_their_labels_in_place():
         assert one[where == 3].mean() > one[where == 0].mean() + 1
 
 
-def test_training_goes_on_from_the_shipped_weights(tiny_set, tmp_path):
+def test_training_goes_on_from_the_shipped_weights_on_both_canvases(tmp_path, monkeypatch):
     from diffusers import UNet2DConditionModel
 
     from core.storybook.export import unpack
     from core.storybook.loop import Run
-    from core.storybook.train_diffusion import diffusion_stage
+    from core.storybook.train_diffusion import Denoiser, diffusion_stage
 
     unpack(WEIGHTS, tmp_path)
     shipped = UNet2DConditionModel.from_pretrained(tmp_path / "unet").conv_in.weight
-    scenes = d.render_many(d.CANVASES[256], 0, 4)
-    (tmp_path / "scenes256").mkdir()
-    words = np.frombuffer(json.dumps([scenes.captions, scenes.boxes]).encode(), np.uint8)
-    np.savez(d.shard_path(tmp_path, 256, 0), pictures=scenes.pictures, labels=scenes.labels, words=words)
-    diffusion_stage(Run(tmp_path, 5, CPU, batch=2, steps=1), 256)
+    for size in (128, 256):
+        scenes = d.render_many(d.CANVASES[size], 0, 4)
+        (tmp_path / f"scenes{size}").mkdir()
+        words = np.frombuffer(json.dumps([scenes.captions, scenes.boxes]).encode(), np.uint8)
+        np.savez(d.shard_path(tmp_path, size, 0), pictures=scenes.pictures, labels=scenes.labels, words=words)
+    sides: list[int] = []  # of the canvases
+    loss = Denoiser.loss
+    monkeypatch.setattr(Denoiser, "loss", lambda self, part: sides.append(part["x0"].shape[-1]) or loss(self, part))
+    losses = diffusion_stage(Run(tmp_path, 5, CPU, batch=2, steps=12), 256, small=0.5)
+    assert len(losses) == 12 and set(sides) == {16, 32}
     trained = UNet2DConditionModel.from_pretrained(tmp_path / "unet").conv_in.weight
-    assert 0 < (trained - shipped).abs().max() < 1e-3  # one step of a learning rate that warms up
+    assert 0 < (trained - shipped).abs().max() < 1e-3  # a few steps of a learning rate that warms up
 
 
 def test_a_killed_training_leaves_a_whole_checkpoint(tmp_path):

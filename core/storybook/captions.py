@@ -10,6 +10,7 @@ from core.storybook import vocabulary as v
 if TYPE_CHECKING:
     from core.storybook.scenes import Scene, Thing
 
+ONE_OF_SHARE = 0.25  # of captions of several things name one: a region's prompt is silent about the others
 EMPTY_SHARE = 0.1  # of captions, so that the network learns what no prompt looks like (classifier-free guidance)
 
 SCENE_PHRASES: dict[str, tuple[str, ...]] = {
@@ -101,6 +102,8 @@ def caption_of(scene: Scene, rng: random.Random) -> str:
         short = _thing(things[0], rng)
         return f"{short}, {style}" if style and rng.random() < 0.8 else short
     rng.shuffle(things)
+    if len(things) > 1 and rng.random() < ONE_OF_SHARE:
+        things = things[:1]
     located = rng.random() < (0.6 if len(things) == 1 else 0.8)
     listed = [_thing(t, rng) + (_where(t, rng) if located else "") for t in things]
     if len(listed) > 1:

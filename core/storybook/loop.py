@@ -139,7 +139,6 @@ def fit(
     draw: Callable[[torch.Generator], Batch],
     loss_of: Loss,
     *,
-    batch: int,
     workers: int | None = None,
     seed: int = 0,
     weight_decay: float = 0.01,
@@ -166,8 +165,9 @@ def fit(
     pool = ThreadPoolExecutor(workers)
     while progress.time_left() > 0 and (run.steps is None or training.done < run.steps):
         factor = learning_rate(training.done, (training.spent + progress.elapsed()) / (run.minutes * 60))
-        value, figures = gradients(parameters, draw(training.generator), loss_of, pool, workers)
-        training.step(factor, batch)
+        batch = draw(training.generator)
+        value, figures = gradients(parameters, batch, loss_of, pool, workers)
+        training.step(factor, len(next(iter(batch.values()))))
         losses.append(value)
         average = value if average is None else 0.98 * average + 0.02 * value
         progress.show(training.samples, {"loss": average, **figures, "lr": factor})

@@ -56,7 +56,7 @@ class Rendered(NamedTuple):
 COLUMNS = {"left": (0.2, 0.32), "centre": (0.45, 0.55), "right": (0.68, 0.8)}
 # How often a scene has 0, 1, 2 or 3 things, by the most it may have. The empty ones teach what "a beach" alone means:
 # that is what the rest of a picture with regions is asked for.
-COUNTS = {1: (0, 1, 0, 0), 2: (0.1, 0.6, 0.3, 0), 3: (0.12, 0.49, 0.21, 0.18)}
+COUNTS = {1: (0, 1, 0, 0), 2: (0.1, 0.6, 0.3, 0), 3: (0.12, 0.44, 0.2, 0.24)}
 ROWS = {"top": (0.2, 0.34), "": (0.44, 0.56), "bottom": (0.66, 0.8)}
 
 
@@ -113,7 +113,7 @@ def _place(
     w, h = size * min(1, aspect), size * min(1, 1 / aspect)
     place = DRAWINGS[name].place
     x = rng.uniform(0.14, 0.86) if anywhere else rng.uniform(*COLUMNS[column])
-    if scene == "plain background" or rng.random() < 0.2:
+    if scene == "plain background" or rng.random() < (0.2 if count == 1 else 0.45):
         y = rng.uniform(*ROWS[rng.choices(list(ROWS), (0.25, 0.5, 0.25))[0]])
     elif place == "ground":
         y = rng.uniform(0.8, 0.95) - h / 2

@@ -104,7 +104,7 @@ def autoencoder_stage(run: Run) -> None:
 
     rate = run.rate or RATE
     ema, _ = fit("autoencoder", run, {"vae": vae, "colours": colours}, {"vae": rate, "colours": rate}, draw, loss_of,
-                 batch=batch, sheet=sheet, sheet_seconds=180)
+                 sheet=sheet, sheet_seconds=180)
     finish(ema["vae"], pool, folder / "vae", device)
 
 
@@ -132,7 +132,7 @@ def decoder_stage(run: Run) -> None:
         return picture_loss(made, pictures), {"l1": (made - pictures).abs().mean().item()}
 
     parts = {"decoder": vae.decoder, "post": vae.post_quant_conv}
-    ema, _ = fit("decoder", run, parts, dict.fromkeys(parts, run.rate or DECODER_RATE), draw, loss_of, batch=batch)
+    ema, _ = fit("decoder", run, parts, dict.fromkeys(parts, run.rate or DECODER_RATE), draw, loss_of)
     vae.decoder, vae.post_quant_conv = ema["decoder"], ema["post"]
     vae.save_pretrained(folder / "vae")
     held_out = torch.from_numpy(render_many(CANVASES[256], HELD_OUT_SEED, 24).pictures)

@@ -119,19 +119,35 @@ SHEET = [
 ]
 
 
-def diffusion_stage(run: Run, size: int, shards: int | None = None) -> list[float]:
+class Lessons:
+    """The latents, tokens and labels of one size of canvas, and how batches are drawn of them."""
+
+    def __init__(self, run: Run, size: int, shards: int | None = None) -> None:
+        self.latents, captions, self.labels = load_latents(encode_shards(run.folder, size, run.device, shards))
+        self.ids = encode(make_tokenizer(), add_junk(captions, torch.Generator("cpu").manual_seed(2)))
+        self.share = importance(captions, self.labels)
+        self.batch = run.batch_or(32 if size == 128 else 16, 512)
+
+    def draw(self, generator: torch.Generator) -> Batch:
+        chosen = torch.multinomial(self.share, self.batch, replacement=True, generator=generator)
+        x0 = self.latents[chosen].float()
+        noise = torch.randn(x0.shape, generator=generator)
+        t = (torch.rand(self.batch, generator=generator).pow(0.75) * 1000).long()  # more of the noisy steps
+        return {"x0": x0, "noise": noise, "t": t, "ids": self.ids[chosen], "labels": self.labels[chosen]}
+
+
+def diffusion_stage(run: Run, size: int, shards: int | None = None, small: float = 0.0) -> list[float]:
     """Trains on scenes of `size` pixels and writes folder/unet and folder/text_encoder (the EMA) -> this run's losses.
 
     At 128 pixels it starts from the text stage; at 256 from the networks of the 128-pixel run, or unpacked weights.
+    small: share of the steps that go on with 128-pixel scenes at 256; they cost a third and teach the same shapes.
     """
     folder, device = run.folder, run.device
-    latents, captions, labels = load_latents(encode_shards(folder, size, device, shards))
+    lessons, smaller = Lessons(run, size, shards), Lessons(run, 128, shards) if small else None
     tokenizer = make_tokenizer()
-    ids = encode(tokenizer, add_junk(captions, torch.Generator("cpu").manual_seed(2)))
     torch.manual_seed(2)
     denoiser = Denoiser(folder, device)
-    share = importance(captions, labels)
-    batch, rate = run.batch_or(32 if size == 128 else 16, 512), run.rate or RATES[size]
+    rate = run.rate or RATES[size]
     vae: n.Network = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval()
 
     def start() -> None:
@@ -139,11 +155,9 @@ def diffusion_stage(run: Run, size: int, shards: int | None = None) -> list[floa
             denoiser.begin_from(folder)
 
     def draw(generator: torch.Generator) -> Batch:
-        chosen = torch.multinomial(share, batch, replacement=True, generator=generator)
-        x0 = latents[chosen].float()
-        noise = torch.randn(x0.shape, generator=generator)
-        t = (torch.rand(batch, generator=generator).pow(0.75) * 1000).long()  # more of the noisy steps
-        return {"x0": x0, "noise": noise, "t": t, "ids": ids[chosen], "labels": labels[chosen]}
+        if smaller and float(torch.rand((), generator=generator)) < small:
+            return smaller.draw(generator)
+        return lessons.draw(generator)
 
     def sheet(ema: dict[str, nn.Module], samples: int) -> None:
         parts = Parts(tokenizer, ema["text"], ema["unet"], vae)
@@ -152,8 +166,8 @@ def diffusion_stage(run: Run, size: int, shards: int | None = None) -> list[floa
         save_networks(ema["unet"], ema["text"], folder)  # so that export works at any moment
 
     rates = {"unet": rate, "text": TEXT_SHARE * rate, "guide": rate}
-    ema, final = fit(f"diffusion{size}", run, dict(denoiser.items()), rates, draw, denoiser.loss, batch=batch,
-                     start=start, sheet=sheet)
+    ema, final = fit(f"diffusion{size}", run, dict(denoiser.items()), rates, draw, denoiser.loss, start=start,
+                     sheet=sheet)
     save_networks(ema["unet"], ema["text"], folder)
     losses: list[float] = final["losses"]
     return losses

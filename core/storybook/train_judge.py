@@ -128,7 +128,7 @@ def judge_stage(run: Run) -> None:
         right = (guess.argmax(1) == truth.argmax(1))[truth[:, 0] < 0.5].float().mean().item()
         return F.cross_entropy(guess, truth, weights) + naming, {"naming": naming.item(), "right": right}
 
-    ema, _ = fit("judge", run, {"judge": judge}, {"judge": run.rate or RATE}, draw, loss_of, batch=batch,
+    ema, _ = fit("judge", run, {"judge": judge}, {"judge": run.rate or RATE}, draw, loss_of,
                  weight_decay=0.03)
     j.save_judge(ema["judge"], run.folder / "judge")  # type: ignore[arg-type]
     report = j.on_renders(j.load_judge(run.folder / "judge"))

@@ -38,5 +38,5 @@ def preview_stage(run: Run) -> None:
         loss = picture_loss(made, wanted) + 0.2 * F.mse_loss(guess, latents)
         return loss, {"l1": (made - wanted).abs().mean().item()}
 
-    ema, _ = fit("preview", run, {"tiny": tiny}, {"tiny": run.rate or RATE}, draw, loss_of, batch=batch)
+    ema, _ = fit("preview", run, {"tiny": tiny}, {"tiny": run.rate or RATE}, draw, loss_of)
     ema["tiny"].save_pretrained(folder / "preview")  # type: ignore[operator]

@@ -215,7 +215,7 @@ def scorer_stage(run: Run) -> None:
         second, named = part_loss(others, phrases, part["phrase"].to(device), learner.scale)
         return first + second + telling, {"matched": matched, "named": named, "taught": telling.item()}
 
-    ema, _ = fit("scorer", run, {"learner": learner}, {"learner": run.rate or RATE}, draw, loss_of, batch=batch)
+    ema, _ = fit("scorer", run, {"learner": learner}, {"learner": run.rate or RATE}, draw, loss_of)
     ema["learner"].give_to(model)  # type: ignore[operator]
     save_scorer(model, tokenizer, folder / "scorer")
 

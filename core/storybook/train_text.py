@@ -102,6 +102,6 @@ def text_stage(run: Run) -> None:
         return loss, {"matched": matched}
 
     modules = {"text": text, "matcher": matcher}
-    ema, _ = fit("text", run, modules, dict.fromkeys(modules, run.rate or RATE), draw, loss_of, batch=batch)
+    ema, _ = fit("text", run, modules, dict.fromkeys(modules, run.rate or RATE), draw, loss_of)
     ema["text"].save_pretrained(folder / "text")  # type: ignore[operator]
     save_tokenizer(make_tokenizer(), folder / "tokenizer")

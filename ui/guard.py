@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.owners import whose
+from ui import languages
 from ui.owners import asks
 
 MAX_BODY = 20_000_000  # bytes of a question: 32 painted masks of 4096x4096 take less
@@ -70,6 +72,7 @@ class Guard:
         if scope["type"] == "http":
             owner = _logged_in(scope)
             asks(owner)
+            languages.asks(Headers(scope=scope).get("accept-language", ""))
             if refused := self._refused(scope, owner):
                 await refused(scope, receive, send)
                 return

@@ -8,6 +8,7 @@ from core.job import Job
 from core.jobs import Jobs
 from core.paces import Forecast
 from ui.components.base import file_url
+from ui.languages import say
 from ui.stream import settings_line
 
 MOVES = ("up", "down", "top")
@@ -24,7 +25,7 @@ def state_of(jobs: Jobs, owner: str) -> State:
     others = len([job for job in line if job.owner != owner and job.state != "paused"])
     return {"count": len([job for job in line if job.state != "paused"]),
             "rows": [_row(job, jobs, waiting) for job in own],
-            "others": f"{others} of other people" if others else "", "forever": jobs.forever(owner) is not None}
+            "others": say("queue.others", n=others) if others else "", "forever": jobs.forever(owner) is not None}
 
 
 def act(jobs: Jobs, owner: str, asked: Any) -> None:
@@ -51,28 +52,30 @@ def _row(job: Job, jobs: Jobs, waiting: list[Job]) -> State:
 def words(job: Job, forecast: Forecast) -> str:
     """How far, how long still: "step 3 of 20 · 4 s left"."""
     if job.cancel.is_set():
-        return "stopping"
+        return say("progress.stopping")
+    done = {"step": len(job.steps), "total": job.total}
     if job.state == "paused":
-        return f"paused after step {len(job.steps)} of {job.total}" if job.steps else "paused"
-    about = "" if forecast.exact else "about "
-    left = "" if forecast.left is None else f"{about}{span(forecast.left)}"
+        return say("progress.paused-after", **done) if job.steps else say("progress.paused")
+    left = "" if forecast.left is None else span(forecast.left)
+    if left and not forecast.exact:
+        left = say("time.about", time=left)
     if job.state == "running":
-        step = f"step {len(job.steps)} of {job.total}" if job.steps else "getting ready"
+        step = say("progress.step", **done) if job.steps else say("progress.getting-ready")
         if job.resting:
-            return f"{step} · pauses after this step"
-        return f"{step} · {left} left" if left else step
-    ahead = f"{forecast.ahead} before it" if forecast.ahead else "next"
-    return f"{ahead} · done in {left}" if left else f"{ahead} · nothing like it was timed yet"
+            return say("progress.pauses", step=step)
+        return say("progress.left", step=step, time=left) if left else step
+    place = say("progress.before", n=forecast.ahead) if forecast.ahead else say("progress.next")
+    return say("progress.done-in", place=place, time=left) if left else say("progress.untimed", place=place)
 
 
 def span(value: float) -> str:
     """Seconds as people say them: "8 s", "3 min 20 s", "1 h 5 min"."""
     whole = max(round(value), 1)
     if whole < 100:
-        return f"{whole} s"
+        return say("time.seconds", seconds=whole)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60 // 10 * 10} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+        return say("time.minutes", minutes=whole // 60, seconds=whole % 60 // 10 * 10)
+    return say("time.hours", hours=whole // 3600, minutes=whole % 3600 // 60)
 
 
 def _thumb(job: Job) -> str:

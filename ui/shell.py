@@ -10,13 +10,14 @@ from starlette.middleware import Middleware
 
 from core.journal import FOLDER as JOURNAL
 from core.models.catalogue import STORYBOOK
-from ui import endpoints, line, operating, theme
+from ui import endpoints, languages, line, operating, theme
 from ui.arrival import MAX_FILE, uploaded
 from ui.components.bar import ModelBar, bar_state
 from ui.components.base import HERE as COMPONENTS
 from ui.components.models_panel import ModelsPanel
 from ui.components.queue_panel import QueuePanel
 from ui.guard import Guard
+from ui.languages import word
 from ui.models import choices, server_functions, switching
 from ui.owners import owner_of
 from ui.runform import WATCH
@@ -42,7 +43,7 @@ document.addEventListener("keydown", (event) => {
 });
 // The tab in sight stands in the page's address: a reload comes back to it, and a bookmark leads there.
 (() => {
-  const slug = (tab) => tab.textContent.trim().toLowerCase().replace(/ +/g, "-");
+  const slug = (tab) => tab.id.replace(/^tab-|-button$/g, "");
   const wanted = location.hash.slice(1);
   const look = new MutationObserver(() => {
     const tabs = [...document.querySelectorAll(".tabs [role=tab]")];
@@ -79,21 +80,21 @@ def build(studio: Studio) -> gr.Blocks:
             gr.HTML(MARK, apply_default_css=False, js_on_load=None, elem_classes=["own"])
             bar = ModelBar(bar_state(studio, studio.model))
             queue = QueuePanel()
-            model = gr.Dropdown(choices(studio), value=studio.model, label="Model", container=False,
+            model = gr.Dropdown(choices(studio), value=studio.model, label=word("header.model"), container=False,
                                 elem_classes=["model"])
             panel = ModelsPanel(server_functions=server_functions(studio))
         gr.HTML('<p class="line" data-line="txt2img:model" role="status"></p>', apply_default_css=False,
                 js_on_load=None, elem_classes=["own", "line-place", "model-line"])
         with gr.Tabs(elem_classes=["tabs"], overflow_behavior="wrap"):
-            with gr.Tab("Text to image"):
+            with gr.Tab(word("tab.text-to-image"), elem_id="tab-text-to-image"):
                 text = TextToImage(studio, bar, model, panel)
-            with gr.Tab("Regions"):
+            with gr.Tab(word("tab.regions"), elem_id="tab-regions"):
                 regions = Regions(studio, bar, model, panel)
-            with gr.Tab("Compare"):
+            with gr.Tab(word("tab.compare"), elem_id="tab-compare"):
                 compare = Compare(studio, bar, model, panel)
-            with gr.Tab("Live preview"):
+            with gr.Tab(word("tab.live-preview"), elem_id="tab-live-preview"):
                 LivePreview(studio)
-            with gr.Tab("History"):
+            with gr.Tab(word("tab.history"), elem_id="tab-history"):
                 HistoryTab(studio, text, regions)
         regions.taking(text.arrival.regions, lambda event: uploaded(event.get("path"), "regions"))
         bar.refresh(lambda name: bar_state(studio, name), [model], [bar], **QUICK)
@@ -143,7 +144,8 @@ def serving(studio: Studio) -> dict[str, Any]:
             "middleware": [Middleware(Guard, outputs=studio.jobs.outputs, frames=studio.jobs.frames,
                                       logins=studio.logins)]},
         "max_file_size": MAX_FILE,
-        "theme": theme.theme(), "css_paths": list(theme.STYLE_SHEETS), "head": HEAD,
+        "theme": theme.theme(), "css_paths": list(theme.STYLE_SHEETS), "head": languages.script() + HEAD,
+        "i18n": languages.for_gradio(),
         "favicon_path": theme.ASSETS / "icon.svg",
         "allowed_paths": [str(Path(folder).resolve()) for folder in open_folders],
         "blocked_paths": [str(studio.jobs.outputs / JOURNAL)],  # everybody's prompts

@@ -36,7 +36,7 @@ export function mount({ element, props, trigger, watch, upload }) {
   }
 
   async function take(file) {
-    openTab("Text to image");
+    openTab("text-to-image");
     if (file.size > MAX_FILE) {
       say(file.name, `${file.name} is larger than ${MAX_FILE / 1e6} MB: take a smaller one.`);
       return;
@@ -72,7 +72,7 @@ export function mount({ element, props, trigger, watch, upload }) {
     paint();
   });
   part.regions.addEventListener("click", () => {
-    openTab("Regions");
+    openTab("regions");
     trigger("regions", last);
   });
   window.addEventListener("latent-loom:opened", () => { last = null; }); // the next card is another picture's

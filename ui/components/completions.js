@@ -5,7 +5,7 @@ const { tag } = await import(new URL(`dom.js${new URL(import.meta.url).search}`,
 
 const LEAST = 2; // letters before anything is offered
 const MOST = 6; // lines
-const FIELDS = 'textarea[aria-label^="Prompt"], textarea[aria-label="Negative prompt"], #prompt textarea';
+const FIELDS = "textarea.completes, .completes textarea";
 
 // Replaces a part of a field's text as if it were typed: the browser's undo knows it, and so does whoever listens.
 export function insert(field, text, start, end) {

@@ -1,5 +1,7 @@
 // Small makers that the page's scripts share. Text goes in as text, never as HTML.
 
+const { say } = await import(new URL(`say.js${new URL(import.meta.url).search}`, import.meta.url));
+
 export function tag(name, text, kind) {
   const made = document.createElement(name);
   made.textContent = text;
@@ -15,15 +17,17 @@ export function button(text, kind, act) {
 }
 
 export function seconds(value) {
-  return `${value < 10 ? value.toFixed(1) : Math.round(value)} s`;
+  return say("time.seconds", { seconds: value < 10 ? value.toFixed(1) : Math.round(value) });
 }
 
 // A time that is left: "8 s", "3 min 20 s", "1 h 5 min"; as ui/line.py says it.
 export function span(value) {
   const whole = Math.round(value);
-  if (whole < 100) return value < 10 ? seconds(value) : `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${Math.floor((whole % 60) / 10) * 10} s`;
-  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  if (whole < 100) return seconds(value < 10 ? value : whole);
+  if (whole < 3600) {
+    return say("time.minutes", { minutes: Math.floor(whole / 60), seconds: Math.floor((whole % 60) / 10) * 10 });
+  }
+  return say("time.hours", { hours: Math.floor(whole / 3600), minutes: Math.floor((whole % 3600) / 60) });
 }
 
 // Gives the browser a file of this server.
@@ -41,10 +45,9 @@ export function answerTo(asked) {
   return asked.then((answer) => answer ?? SILENT, () => SILENT);
 }
 
-// Brings a tab into sight, by its name.
+// Brings a tab into sight, by its name in the page's address.
 export function openTab(name) {
-  const tabs = [...document.querySelectorAll(".tabs [role=tab]")];
-  tabs.find((tab) => tab.textContent.trim() === name)?.click();
+  document.getElementById(`tab-${name}-button`)?.click();
 }
 
 // Tells a part of the page that may be on its way still (a tab builds itself when it is first opened), until it says

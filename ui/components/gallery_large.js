@@ -4,7 +4,7 @@
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
 const { button, openTab, tag, tell } = await from("dom.js");
 
-const TABS = { text: "Text to image", regions: "Regions", compare: "Compare", run: "Live preview" };
+const TABS = { text: "text-to-image", regions: "regions", compare: "compare", run: "live-preview" };
 
 export class Large {
   // part: the elements; of the grid: ask, total(), entry(k), changed(k, row), remove(k, deleted), open(where, detail),

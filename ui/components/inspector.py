@@ -43,10 +43,10 @@ _VIEWS = "".join(f'<button type="button" class="quiet slim" data-look="{name}" a
                  f'title="{html.escape(view.words)}">{view.label}</button>' for name, view in VIEWS.items())
 _FIELDS = """
     <label class="act-field wide"><span class="field-label">Prompt</span>
-      <textarea data-field="prompt" rows="2" aria-label="Prompt"></textarea></label>
+      <textarea class="completes" data-field="prompt" rows="2" aria-label="Prompt"></textarea></label>
     <p class="line wide" data-error="prompt" role="status"></p>
     <label class="act-field wide"><span class="field-label">Negative prompt</span>
-      <textarea data-field="negative_prompt" rows="1" aria-label="Negative prompt"></textarea></label>
+      <textarea class="completes" data-field="negative_prompt" rows="1" aria-label="Negative prompt"></textarea></label>
     <p class="line wide" data-error="negative_prompt" role="status"></p>
     <label class="act-field"><span class="field-label">Guidance</span>
       <input class="number-text" data-field="guidance" inputmode="decimal" aria-label="Guidance"></label>

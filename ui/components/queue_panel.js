@@ -2,6 +2,7 @@
 
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
 const { button, tag } = await from("dom.js");
+const { say } = await from("say.js");
 
 const OPEN = 1000; // ms between two looks while the panel is open
 const CLOSED = 3000;
@@ -10,10 +11,7 @@ const ICONS = {
   pause: "M9 6v12M15 6v12", resume: "M9 6l9 6-9 6z", stop: "M7 7h10v10H7z",
   discard: "M5 7h14M10 7V5h4v2M7 7l1 12h8l1-12",
 };
-const NAMES = {
-  top: "Move to the top", up: "Move up", down: "Move down", pause: "Pause", resume: "Resume", stop: "Stop, keep the picture",
-  discard: "Discard",
-};
+const nameOf = (act) => say(`queue.acts.${act}`);
 
 export function mount({ element, props, trigger, watch }) {
   const part = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e]));
@@ -43,7 +41,8 @@ export function mount({ element, props, trigger, watch }) {
 
   function paintButton() {
     const paused = state().rows.filter((row) => row.state === "paused").length;
-    part.open.textContent = count ? `${count} in queue` : paused ? `${paused} paused` : "Queue";
+    part.open.textContent = count ? say("queue.count", { n: count })
+      : paused ? say("queue.paused", { n: paused }) : say("queue.button");
     part.open.classList.toggle("busy", Boolean(count));
   }
 
@@ -51,7 +50,7 @@ export function mount({ element, props, trigger, watch }) {
     const now = state();
     count = now.count;
     paintButton();
-    part.empty.textContent = now.rows.length || now.others ? "" : "Nothing runs, nothing waits.";
+    part.empty.textContent = now.rows.length || now.others ? "" : say("queue.nothing");
     part.others.textContent = now.others;
     part.forever.hidden = !now.forever;
     for (const [job, row] of rows) {
@@ -80,7 +79,7 @@ export function mount({ element, props, trigger, watch }) {
     for (const act of Object.keys(ICONS)) {
       row.acts[act] = button("", "queue-icon", () => trigger("act", { job, act }));
       row.acts[act].append(icon(ICONS[act]));
-      row.acts[act].title = NAMES[act];
+      row.acts[act].title = nameOf(act);
       acts.append(row.acts[act]);
     }
     row.item.append(row.thumb, text, acts);
@@ -88,7 +87,7 @@ export function mount({ element, props, trigger, watch }) {
   }
 
   function fill(row, one) {
-    const name = one.prompt || "no prompt";
+    const name = one.prompt || say("queue.no-prompt");
     row.item.dataset.state = one.state;
     row.item.setAttribute("aria-label", name);
     row.prompt.textContent = name;
@@ -107,7 +106,7 @@ export function mount({ element, props, trigger, watch }) {
     for (const [act, own] of Object.entries(row.acts)) {
       own.hidden = !shown[act];
       own.disabled = one.ending;
-      own.setAttribute("aria-label", `${NAMES[act]}: ${name}`);
+      own.setAttribute("aria-label", say("queue.act", { act: nameOf(act), prompt: name }));
     }
   }
 

@@ -8,13 +8,14 @@ from ui.components.base import Scripted
 
 _TEMPLATE = """
 <div class="queue" data-part="queue">
-  <button type="button" class="quiet queue-button" data-part="open" aria-expanded="false">Queue</button>
-  <section class="queue-panel" data-part="panel" aria-label="Queue" hidden>
+  <button type="button" class="quiet queue-button" data-part="open"
+    aria-expanded="false" data-say="queue.button"></button>
+  <section class="queue-panel" data-part="panel" data-say-label="queue.title" hidden>
     <p class="queue-note" data-part="empty" role="status"></p>
     <ol class="queue-rows" data-part="rows"></ol>
     <p class="queue-note" data-part="others"></p>
-    <p class="queue-forever" data-part="forever" hidden>Each last run is followed by another one.
-      <button type="button" class="linkish" data-part="end">End forever</button></p>
+    <p class="queue-forever" data-part="forever" hidden><span data-say="queue.forever"></span>
+      <button type="button" class="linkish" data-part="end" data-say="queue.end-forever"></button></p>
   </section>
 </div>"""
 

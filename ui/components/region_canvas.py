@@ -85,7 +85,7 @@ _TEMPLATE = f"""
   <div class="region rest">
     <span class="region-swatch rest-swatch" aria-hidden="true"></span>
     <span class="rest-name" title="What nobody painted">Rest</span>
-    <textarea class="region-prompt" data-part="prompt" rows="1" aria-label="Prompt"
+    <textarea class="region-prompt completes" data-part="prompt" rows="1" aria-label="Prompt"
       placeholder="What should be where nobody painted?"></textarea>
     <span class="count region-count" data-count="SCOPE:prompt"></span>
   </div>

@@ -20,8 +20,7 @@ class Words(Scripted):
     """Value: `at_hand(...)`.
 
     field: CSS selector of the text areas that chips and ideas go into: the one that had the focus last, or the first.
-    Completions are offered in every text area of the page whose accessible name begins with "Prompt", that has the
-    label "Prompt" or is named "Negative prompt".
+    Completions are offered in every text area of the page that has the class "completes", or lies in what has it.
     """
 
     script = "words.js"

@@ -50,7 +50,7 @@ class Compare(RunForm):
         with gr.Column(elem_classes=["compare-bench"]):
             with gr.Column(elem_classes=["compare-prompt"]):
                 self.tokens.place("prompt")
-                self.prompt = gr.Textbox("", label="Prompt", lines=2, max_lines=8,
+                self.prompt = gr.Textbox("", label="Prompt", elem_classes=["completes"], lines=2, max_lines=8,
                                          placeholder="What should be in every cell?")
                 self.notes.place("prompt")
             with gr.Column(elem_classes=["compare-picks"]):
@@ -83,7 +83,7 @@ class Compare(RunForm):
         self._lines("status", "form", "model")
         with gr.Accordion("More", open=False, elem_classes=["more"]) as self.more:
             self.tokens.place("negative_prompt")
-            self.negative = gr.Textbox("", label="Negative prompt", lines=1, max_lines=6,
+            self.negative = gr.Textbox("", label="Negative prompt", elem_classes=["completes"], lines=1, max_lines=6,
                                        placeholder="What should not be there?")
             self.notes.place("negative_prompt")
             self._guidance(start)

@@ -84,7 +84,7 @@ class Regions(RunForm):
     def _beside(self) -> None:
         start = self.start
         self.tokens.place("negative_prompt")
-        self.negative = gr.Textbox("", label="Negative prompt", lines=1, max_lines=6,
+        self.negative = gr.Textbox("", label="Negative prompt", elem_classes=["completes"], lines=1, max_lines=6,
                                    placeholder="What should not be there?")
         self.notes.place("negative_prompt")
         with gr.Accordion("How regions meet", open=False, elem_classes=["more"]) as self.meet:

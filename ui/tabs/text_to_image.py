@@ -68,8 +68,8 @@ class TextToImage(RunForm):
     def _prompt(self) -> None:
         info = self.studio.info(self.studio.model)
         self.tokens.place("prompt")
-        self.prompt = gr.Textbox("", label="Prompt", lines=3, max_lines=8, autofocus=True, elem_id="prompt",
-                                 placeholder="What should be in the picture?")
+        self.prompt = gr.Textbox("", label="Prompt", elem_classes=["completes"], lines=3, max_lines=8,
+                                 autofocus=True, elem_id="prompt", placeholder="What should be in the picture?")
         self.notes.place("prompt", steady=True)
         self.arrival = Arrival()
         self.words = Words(at_hand(info, self.studio.extras), field="#prompt textarea")
@@ -78,7 +78,7 @@ class TextToImage(RunForm):
         studio, start = self.studio, self.start
         info = studio.info(studio.model)
         self.tokens.place("negative_prompt")
-        self.negative = gr.Textbox("", label="Negative prompt", lines=1, max_lines=6,
+        self.negative = gr.Textbox("", label="Negative prompt", elem_classes=["completes"], lines=1, max_lines=6,
                                    placeholder="What should not be there?")
         self.notes.place("negative_prompt")
         self.style = gr.Dropdown(self._styles(studio.model), value=form.NO_STYLE, label="Style")

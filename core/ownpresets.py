@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from core.errors import BadRequest, LoomError, StartError
 from core.files import disk_errors, write_text
+from core.owners import home
 from core.presets import PRESETS, Style, load_layouts, parse_style, read_tables
 from core.request import Request
 from core.samplers import SAMPLERS, SCHEDULES
@@ -43,7 +44,14 @@ class Presets:
     def __init__(self, folder: Path | None = None, project: Path = PRESETS):
         self.folder, self.project = folder, project
         self._lock = threading.Lock()
+        self._people: dict[str, Presets] = {}
         self._read: dict[Path, tuple[object, dict[str, dict[str, Any]] | LoomError]] = {}
+
+    def of(self, owner: str) -> Presets:
+        """Those of somebody who logged in, in a folder of their own. Without logins the owner is "", and has these."""
+        if not owner or self.folder is None:
+            return self
+        return self._people.setdefault(owner, Presets(home(self.folder, owner), self.project))
 
     def all(self, kind: str) -> dict[str, Preset]:
         """The presets of a kind by name: the project's, then the own; without files that cannot be used."""

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from core.logins import Logins, add_login  # noqa: E402
 from core.models.kept import Kept  # noqa: E402
 from core.options import add_engine_options, add_models_options, catalogue_of  # noqa: E402
 from core.owners import home  # noqa: E402
-from core.ownpresets import Presets  # noqa: E402
+from core.ownpresets import FILES, Presets  # noqa: E402
 from core.presets import load_styles  # noqa: E402
 from core.tuning import Tuning  # noqa: E402
 
@@ -57,7 +57,8 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                         "without prompts; -: to the terminal (stderr)")
     parser.add_argument("--log-prompts", action="store_true", help="with prompts, and all that may quote them")
     parser.add_argument("--auth", action="append", default=[], metavar="USER:PASS", help="ask for this login; needed "
-                        "for other hosts than this one. Each person has pictures, runs and comparisons of their own")
+                        "for other hosts than this one. Each person has pictures, runs, comparisons "
+                        "and presets of their own")
     parser.add_argument("--auth-file", type=Path, metavar="FILE", help="more logins, a line each, as --add-login "
                         "writes them: passwords are kept as salted hashes")
     parser.add_argument("--add-login", metavar="USER", help="ask for a password, add the login to --auth-file, and end")
@@ -83,7 +84,7 @@ def make_studio(chosen: argparse.Namespace, frames: Path) -> Studio:
         tune.check(tuning, device.pick_device(chosen.device))
     writable(chosen.outputs)
     styles = load_styles()
-    presets = Presets(chosen.presets or chosen.outputs / "presets")
+    presets = Presets(own_presets(chosen))
     for line in presets.problems():
         print(line, file=sys.stderr)
 
@@ -97,8 +98,13 @@ def make_studio(chosen: argparse.Namespace, frames: Path) -> Studio:
     if not 0 <= chosen.trajectories < 2**30:
         raise StartError(f"--trajectories cannot be {chosen.trajectories:g} GiB: take 0, which keeps none, or more.")
     jobs = Jobs(engine, chosen.outputs, frames, trajectories=int(chosen.trajectories * 2**30))
-    return Studio(catalogue, jobs, styles, chosen.model, presets.layouts(), presets, explicit=chosen.explicit,
-                  kept=kept, hub=tuple(chosen.hub), logins=chosen.logins)
+    return Studio(catalogue, jobs, styles, chosen.model, presets, explicit=chosen.explicit, kept=kept,
+                  hub=tuple(chosen.hub), logins=chosen.logins)
+
+
+def own_presets(chosen: argparse.Namespace) -> Path:
+    """The folder of people's own presets."""
+    return chosen.presets or chosen.outputs / "presets"
 
 
 def _last(chosen: argparse.Namespace, name: str) -> str:
@@ -141,9 +147,8 @@ def serve(chosen: argparse.Namespace) -> None:
     """Open the studio and stay until Ctrl+C, or until the system asks it to end. Asked twice, it ends at once."""
     logins = Logins.of(chosen.auth, chosen.auth_file) if chosen.logins else None
     check_address(chosen.host, chosen.port, chosen.logins)
-    if logins and any(chosen.outputs.glob("????-??-??")):
-        print(f"What was made before there were logins is nobody's: move the days' folders in {chosen.outputs} to "
-              f"{home(chosen.outputs, logins.names[0])} to give them to {logins.names[0]}.", file=sys.stderr)
+    for line in from_before(chosen, logins.names[0]) if logins else ():
+        print(line, file=sys.stderr)
     with contextlib.ExitStack() as stack:
         if chosen.log:
             stack.callback(log.end, log.write(chosen.log, chosen.log_prompts))
@@ -164,6 +169,17 @@ def serve(chosen: argparse.Namespace) -> None:
             page.close(verbose=False)
         finally:
             studio.jobs.close()
+
+
+def from_before(chosen: argparse.Namespace, name: str) -> Iterator[str]:
+    """Lines on what was made before there were logins. name: of somebody who could have it."""
+    presets = own_presets(chosen)
+    if any(chosen.outputs.glob("????-??-??")):
+        yield (f"What was made before there were logins is nobody's: move the days' folders in {chosen.outputs} to "
+               f"{home(chosen.outputs, name)} to give them to {name}.")
+    if any((presets / file).exists() for file in (*FILES.values(), "layouts")):
+        yield (f"The presets from before there were logins are nobody's: move what lies in {presets} to "
+               f"{home(presets, name)} to give it to {name}.")
 
 
 def _heed_signals(folder: str) -> None:

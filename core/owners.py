@@ -1,4 +1,5 @@
-"""Whose files are whose: each person who logs in has a folder below the outputs, and one below the previews.
+"""Whose files are whose: each person who logs in has a folder below the outputs, below the previews and below the own
+presets.
 
 A folder is all there is to it. So the pictures stay the truth, each person's history has its own index, trash and
 notes, and whose a file is can be told from its path alone, which is what `ui.guard` goes by.
@@ -14,8 +15,8 @@ PEOPLE = "people"  # the folder of folders
 
 
 def home(root: Path, owner: str) -> Path:
-    """Where somebody's files lie below the outputs, or below the previews. Without logins the owner is "", the folder
-    itself."""
+    """Where somebody's files lie below the outputs, the previews or the presets. Without logins the owner is "", and
+    has the folder itself."""
     return root / PEOPLE / quote(owner, safe="").replace(".", "%2E") if owner else root
 
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from core.errors import BadRequest, LoomError, StartError
 from core.files import disk_errors, write_text
-from core.presets import PLACE, PRESETS, Style, load_layouts, parse_style, read_tables
+from core.owners import home
+from core.presets import PRESETS, Style, load_layouts, parse_style, read_tables
 from core.request import Request
 from core.samplers import SAMPLERS, SCHEDULES
 
@@ -43,7 +44,14 @@ class Presets:
     def __init__(self, folder: Path | None = None, project: Path = PRESETS):
         self.folder, self.project = folder, project
         self._lock = threading.Lock()
+        self._people: dict[str, Presets] = {}
         self._read: dict[Path, tuple[object, dict[str, dict[str, Any]] | LoomError]] = {}
+
+    def of(self, owner: str) -> Presets:
+        """Those of somebody who logged in, in a folder of their own. Without logins the owner is "", and has these."""
+        if not owner or self.folder is None:
+            return self
+        return self._people.setdefault(owner, Presets(home(self.folder, owner), self.project))
 
     def all(self, kind: str) -> dict[str, Preset]:
         """The presets of a kind by name: the project's, then the own; without files that cannot be used."""
@@ -105,8 +113,8 @@ class Presets:
     def import_styles(self, path: Path) -> tuple[int, list[str]]:
         """Take over the styles of a styles.csv; how many came, and a line for each that did not.
 
-        The file has a heading and the columns name, prompt (or text) and negative_prompt. Words without {prompt} follow
-        what is typed. Raises BadRequest for a file that is none.
+        The file has a heading and the columns name, prompt (or text) and negative_prompt. Raises BadRequest for a file
+        that is none.
         """
         rows = _read_csv(path)
         left: list[str] = []
@@ -184,12 +192,10 @@ def check_name(name: str) -> str:
 
 
 def style_values(prompt: str, negative_prompt: str) -> dict[str, str]:
-    """A style of these words, which follow what is typed unless {prompt} says where that goes. Raises BadRequest."""
+    """A style of these words. Raises BadRequest where there are none."""
     prompt, negative_prompt = prompt.strip(), negative_prompt.strip()
     if not prompt and not negative_prompt:
         raise BadRequest("There are no words to save: write them in the prompt or the negative prompt.", "presets")
-    if PLACE not in prompt:
-        prompt = f"{PLACE}, {prompt}" if prompt else PLACE
     return {"prompt": prompt, "negative_prompt": negative_prompt}
 
 

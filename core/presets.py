@@ -18,18 +18,28 @@ PLACE = "{prompt}"
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """A way of painting: words put around a prompt. `prompt` holds {prompt} exactly once."""
+    """A way of painting: words put around both prompts. {prompt} says where what was typed goes, each time it stands
+    there; words without it follow what was typed.
+
+    Source: AUTOMATIC1111, modules/styles.py, merge_prompts.
+    """
 
     name: str
-    prompt: str
+    prompt: str = ""
     negative_prompt: str = ""
     words: str = ""  # one line for people
     storybook: bool = True  # the embedded model knows its words
 
     def apply(self, prompt: str, negative_prompt: str = "") -> tuple[str, str]:
         """Both prompts in this style. An empty prompt leaves the style's own words."""
-        styled = self.prompt.replace(PLACE, prompt.strip()).strip(" ,")
-        return styled, ", ".join(part for part in (negative_prompt.strip(), self.negative_prompt) if part)
+        return _merged(self.prompt, prompt), _merged(self.negative_prompt, negative_prompt)
+
+
+def _merged(words: str, typed: str) -> str:
+    typed = typed.strip()
+    if PLACE in words:
+        return words.replace(PLACE, typed).strip(" ,")
+    return ", ".join(part for part in (typed, words.strip()) if part)
 
 
 def load_styles(path: Path = PRESETS / "styles.toml") -> Registry[Style]:
@@ -54,8 +64,8 @@ def parse_style(file: str, name: str, entry: Any) -> Style:
             raise StartError(f"{where} wants {wanted} for {key!r}, not {str(value)[:40]!r}.")
         if isinstance(value, str) and len(value) > MAX_PROMPT // 2:
             raise StartError(f"{where} has {len(value):,} characters in {key!r}: at most {MAX_PROMPT // 2:,} are used.")
-    if entry.get("prompt", "").count(PLACE) != 1:
-        raise StartError(f"{where} needs a 'prompt' that holds {PLACE} exactly once, where the typed words go.")
+    if not any(entry.get(key, "").strip() for key in ("prompt", "negative_prompt")):
+        raise StartError(f"{where} has no words: give it a 'prompt', with {PLACE} where the typed words go.")
     return Style(name=name, **entry)
 
 

@@ -104,17 +104,18 @@ def test_a_styles_csv_comes_in_and_says_what_did_not(presets: Presets, tmp_path:
                      'Film,again,\r\n'
                      '../x,words,\r\n'
                      'Divider,,\r\n'
-                     'Twice,{prompt} {prompt},\r\n'
+                     'Twice,{prompt} {prompt},{prompt}\r\n'
                      'Short\r\n'.encode())
     assert main(["presets", "--presets", str(presets.folder), "--import", str(path)]) == 0
     first, *left = capsys.readouterr().out.splitlines()
-    assert first == "Styles that came: 3."
-    assert [line.partition(" did")[0] for line in left] == ["Line 8", "Line 9", "Line 10", "Line 11", "Line 12"]
+    assert first == "Styles that came: 4."
+    assert [line.partition(" did")[0] for line in left] == ["Line 8", "Line 9", "Line 10", "Line 12"]
     assert presets.folder
     assert tomllib.loads((presets.folder / "styles.toml").read_text(encoding="utf-8")) == {
         "Film": {"prompt": '{prompt}, "35 mm", grain', "negative_prompt": "drawing"},
-        "Ink": {"prompt": "{prompt}, ink,\nblack", "negative_prompt": ""},
-        "Clean": {"prompt": "{prompt}", "negative_prompt": "blur"}}
+        "Ink": {"prompt": "ink,\nblack", "negative_prompt": ""},
+        "Clean": {"prompt": "", "negative_prompt": "blur"},
+        "Twice": {"prompt": "{prompt} {prompt}", "negative_prompt": "{prompt}"}}
     assert main(["presets", "--presets", str(presets.folder)]) == 0
     listed = capsys.readouterr().out
     assert "yours" in next(line for line in listed.splitlines() if "Film" in line) and "layout" in listed

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import StartError
-from core.presets import load_styles
+from core.presets import Style, load_styles
 from core.storybook import vocabulary
 
 
@@ -32,10 +32,24 @@ def test_styles_for_storybook_use_its_words_only() -> None:
             assert vocabulary.unknown_words(style.apply("")[0]) == [], name
 
 
+@pytest.mark.parametrize(("prompt", "negative", "styled"), [
+    ("ink of {prompt}", "", ("ink of boat", "fog")),
+    ("{prompt}, ink, a painting of {prompt}", "", ("boat, ink, a painting of boat", "fog")),
+    ("ink, black", "blur", ("boat, ink, black", "fog, blur")),
+    ("", "blurred {prompt}, {prompt}", ("boat", "blurred fog, fog")),
+    ("{prompt}", "{prompt}", ("boat", "fog")),
+])
+def test_a_style_goes_around_what_was_typed_as_in_a1111(prompt: str, negative: str, styled: tuple[str, str]) -> None:
+    style = Style(name="A", prompt=prompt, negative_prompt=negative)
+    assert style.apply(" boat ", "fog") == styled
+    assert "{" not in "".join(style.apply("", "")) and not style.apply("", "")[0].startswith((",", " "))
+    assert style.apply("{prompt}")[0].count("{prompt}") == max(prompt.count("{prompt}"), 1)  # typed: a text as others
+
+
 @pytest.mark.parametrize(("text", "line"), [
     ('["A"]\npromt = "{prompt}, a"', "unknown setting 'promt'. Did you mean 'prompt'?"),
-    ('["A"]\nprompt = "no place"', "needs a 'prompt' that holds {prompt} exactly once"),
-    ('["A"]\nprompt = "{prompt} {prompt}"', "exactly once"),
+    ('["A"]\nwords = "no others"', "has no words: give it a 'prompt'"),
+    ('["A"]\nprompt = " "\nnegative_prompt = ""', "has no words"),
     ('["A"]\nprompt = 7', "wants text in quotes for 'prompt', not '7'"),
     ('["A"]\nprompt = "{prompt}"\nstorybook = "no"', "wants true or false for 'storybook'"),
     ('A = "x"', "'A' is not a style"),

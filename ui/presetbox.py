@@ -12,6 +12,7 @@ from core.errors import BadRequest, LoomError
 from core.ownpresets import FILES, SETTINGS, style_values
 from ui import form
 from ui.components.notes import Notes, lines
+from ui.owners import owner_of
 from ui.studio import Studio
 
 KINDS = [("Style: the words of both prompts", "style"), ("Settings: sampler, steps, size, ...", "settings"),
@@ -27,7 +28,7 @@ class PresetBox:
         self.studio = studio
         self.notes = Notes("presets")
         with gr.Accordion("Presets", open=False, elem_classes=["more", "presets"]):
-            self.chosen = gr.Dropdown(self.choices(studio.model), value=None, label="Preset")
+            self.chosen = gr.Dropdown(self.choices(studio.model, ""), value=None, label="Preset")
             with gr.Row(elem_classes=["pair three"]):
                 self.use = gr.Button("Apply", size="sm", min_width=60)
                 self.rename = gr.Button("Rename", size="sm", min_width=60)
@@ -39,21 +40,32 @@ class PresetBox:
                 self.upload = gr.UploadButton("Import styles.csv", file_types=[".csv"], size="sm", min_width=60)
             self.notes.place("presets")
 
-    def choices(self, model: str) -> list[tuple[str, str]]:
-        """(label, kind:name) of what can be applied with a model."""
-        styles = {style.name for style in self.studio.styles_for(model)}
+    def choices(self, model: str, owner: str) -> list[tuple[str, str]]:
+        """(label, kind:name) of what a person can apply with a model."""
+        styles = {style.name for style in self.studio.styles_for(model, owner)}
+        presets = self.studio.presets_of(owner)
         return [(f"{_LABELS[kind]}: {name}", f"{kind}:{name}") for kind in FILES
-                for name in self.studio.presets.all(kind) if kind != "style" or name in styles]
+                for name in presets.all(kind) if kind != "style" or name in styles]
 
-    def offered(self, model: str, chosen: str | None = None) -> Any:
-        """The list anew, with this one chosen."""
-        return gr.Dropdown(choices=self.choices(model), value=chosen)
+    def offered(self, model: str, owner: str, chosen: str | None = None) -> Any:
+        """The list anew, with this one chosen, if it is there."""
+        choices = self.choices(model, owner)
+        return gr.Dropdown(choices=choices, value=chosen if chosen in [value for _, value in choices] else None)
 
-    def applied(self, values: Mapping[str, Any], chosen: str | None) -> dict[str, Any]:
+    def offer(self, model: str, request: gr.Request) -> Any:
+        """The list for another model."""
+        return self.offered(model, owner_of(request))
+
+    def left_out(self, owner: str) -> dict[str, list[str]]:
+        """The line on a person's files that cannot be used."""
+        problems = self.studio.presets_of(owner).problems()
+        return {"presets": ["note", " ".join(problems)]} if problems else {}
+
+    def applied(self, values: Mapping[str, Any], chosen: str | None, owner: str) -> dict[str, Any]:
         """The form's values with those of a preset; what was typed stays. Raises BadRequest."""
-        preset = self.studio.presets.get(*_parts(chosen))
+        preset = self.studio.presets_of(owner).get(*_parts(chosen))
         if preset.kind == "style":
-            if preset.name not in [style.name for style in self.studio.styles_for(values["model"])]:
+            if preset.name not in [style.name for style in self.studio.styles_for(values["model"], owner)]:
                 raise BadRequest(f"The style {preset.name!r} uses words that this model does not know: choose another.",
                                  "presets")
             return {**values, "style": preset.name}
@@ -62,7 +74,8 @@ class PresetBox:
         typed, added = (values["negative_prompt"] or "").strip(" ,"), preset.values["negative_prompt"]
         return {**values, "negative_prompt": typed if added in typed else ", ".join(filter(None, (typed, added)))}
 
-    def save_form(self, values: Mapping[str, Any], kind: str, name: str, chosen: str | None) -> tuple[Any, Any, Any]:
+    def save_form(self, values: Mapping[str, Any], kind: str, name: str, chosen: str | None,
+                  owner: str) -> tuple[Any, Any, Any]:
         """Save what the form holds of a kind: the list, the name's field and the line."""
         try:
             if kind == "style":
@@ -71,38 +84,43 @@ class PresetBox:
                 held = {field: form.number(values[field]) for field in SETTINGS}
             else:
                 held = {"negative_prompt": values["negative_prompt"] or ""}
-            saved = self.studio.presets.save(kind, name, held)
+            saved = self.studio.presets_of(owner).save(kind, name, held)
         except LoomError as error:
-            return self.offered(values["model"], chosen), name, _refused(error)
-        return self.offered(values["model"], f"{kind}:{saved.name}"), "", said(f"Saved {saved.name!r}.")
+            return self.offered(values["model"], owner, chosen), name, _refused(error)
+        return self.offered(values["model"], owner, f"{kind}:{saved.name}"), "", said(f"Saved {saved.name!r}.")
 
-    def rename_chosen(self, model: str, chosen: str | None, name: str) -> tuple[Any, Any, Any]:
+    def rename_chosen(self, model: str, chosen: str | None, name: str,
+                      request: gr.Request) -> tuple[Any, Any, Any]:
         """The same, after the chosen preset got another name."""
+        owner = owner_of(request)
         try:
             kind, old = _parts(chosen)
-            new = self.studio.presets.rename(kind, old, name).name
+            new = self.studio.presets_of(owner).rename(kind, old, name).name
         except LoomError as error:
-            return self.offered(model, chosen), name, _refused(error)
-        return self.offered(model, f"{kind}:{new}"), "", said(f"{old!r} is {new!r} now.")
+            return self.offered(model, owner, chosen), name, _refused(error)
+        return self.offered(model, owner, f"{kind}:{new}"), "", said(f"{old!r} is {new!r} now.")
 
-    def delete_chosen(self, model: str, chosen: str | None, name: str) -> tuple[Any, Any, Any]:
+    def delete_chosen(self, model: str, chosen: str | None, name: str,
+                      request: gr.Request) -> tuple[Any, Any, Any]:
         """The same, after the chosen preset was deleted."""
+        owner = owner_of(request)
         try:
             kind, old = _parts(chosen)
-            self.studio.presets.delete(kind, old)
+            self.studio.presets_of(owner).delete(kind, old)
         except LoomError as error:
-            return self.offered(model, chosen), name, _refused(error)
-        return self.offered(model), name, said(f"Deleted {old!r}.")
+            return self.offered(model, owner, chosen), name, _refused(error)
+        return self.offered(model, owner), name, said(f"Deleted {old!r}.")
 
-    def import_csv(self, model: str, chosen: str | None, file: str) -> tuple[Any, Any]:
+    def import_csv(self, model: str, chosen: str | None, file: str, request: gr.Request) -> tuple[Any, Any]:
         """Take over the styles of a file that was dropped: the list, and how many came."""
+        owner = owner_of(request)
         try:
-            count, left = self.studio.presets.import_styles(Path(file))
+            count, left = self.studio.presets_of(owner).import_styles(Path(file))
         except LoomError as error:
-            return self.offered(model, chosen), _refused(error)
+            return self.offered(model, owner, chosen), _refused(error)
         more = [f"{len(left) - _SHOWN_LINES} more did not come."] if len(left) > _SHOWN_LINES else []
         report = " ".join([f"Styles that came: {count}.", *left[:_SHOWN_LINES], *more])
-        return self.offered(model, chosen), {"presets": ["note" if left else "hint", report]}
+        return self.offered(model, owner, chosen), {"presets": ["note" if left else "hint", report]}
 
 
 def said(text: str) -> dict[str, list[str]]:

@@ -104,7 +104,8 @@ def build(studio: Studio) -> gr.Blocks:
                   **QUICK)
         if studio.logins:
             page.load(compare.first, None, [compare.board], **QUICK)
-        page.load(text.offer_presets, [model], [text.style, text.presets.chosen], **QUICK)
+        page.load(text.offer_presets, [model], [text.style, text.presets.chosen, text.presets.notes],
+                  **QUICK)
         for event in (page.load, model.change):
             event(None, [model], None, js=SEEN, **QUICK)
         model.input(None, [model, panel], [panel], js=CHOSEN, **QUICK)

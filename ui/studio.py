@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,7 +18,7 @@ from core.models.hub import Downloads
 from core.models.kept import Kept
 from core.models.library import Library
 from core.ownpresets import Presets
-from core.presets import Style, load_layouts
+from core.presets import Style
 from core.prompts.counting import Counter
 from core.registry import Registry
 from core.request import Request
@@ -35,12 +34,11 @@ class Studio:
     jobs: Jobs
     styles: Registry[Style]
     model: str = "storybook"
-    layouts: Mapping[str, Request] = field(default_factory=load_layouts)  # to start from, in the Regions tab
     presets: Presets = field(default_factory=Presets)
     explicit: bool = False
     kept: Kept | None = None
     hub: tuple[str, ...] = ()
-    logins: bool = False  # people log in, and each has their own pictures, runs and comparisons
+    logins: bool = False  # people log in, and each has their own pictures, runs, comparisons and presets
     chosen: set[str] = field(default_factory=set)  # models that people chose since the start
 
     @cached_property
@@ -107,11 +105,15 @@ class Studio:
             return cost.work / cost.evaluations if cost else 1.0
         return self.jobs.pace(request, worth)
 
-    def style(self, name: str) -> Style:
-        """Raises BadRequest for one that is not there."""
-        return self.presets.styles().get(name) or self.styles[name]
+    def presets_of(self, owner: str) -> Presets:
+        """The project's presets and a person's own. Where people log in, nobody in particular has none."""
+        return self.presets.of(owner) if owner or not self.logins else Presets(project=self.presets.project)
 
-    def styles_for(self, model: str) -> list[Style]:
+    def style(self, name: str, owner: str) -> Style:
+        """Raises BadRequest for one that is not there."""
+        return self.presets_of(owner).styles().get(name) or self.styles[name]
+
+    def styles_for(self, model: str, owner: str) -> list[Style]:
         info = self.info(model)
-        every = {**self.styles, **self.presets.styles()}
+        every = {**self.styles, **self.presets_of(owner).styles()}
         return [style for style in every.values() if style.storybook or not (info and info.is_storybook)]

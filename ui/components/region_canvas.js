@@ -1,9 +1,9 @@
 // The painting canvas with its tools, and the list of regions. Wires layout, view, tools and list together.
 
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
-const [masks, { Layout, remember, remembered }, { View, paintStack }, { Tools, TOOLS }, { List, grow }, stage, alone] = await Promise.all(
+const [masks, { Layout, remember, remembered }, { View, paintStack }, { Tools, TOOLS }, { List, grow }, stage, alone, { answerTo }] = await Promise.all(
   ["region_masks.js", "region_layout.js", "region_view.js", "region_tools.js", "region_list.js", "region_stage.js",
-    "region_alone.js"]
+    "region_alone.js", "dom.js"]
     .map(from));
 
 const PAUSE = 350; // ms without a change after which the server is asked for the line of status
@@ -240,7 +240,9 @@ export function mount({ element, props, trigger, watch, upload, server }) {
     if (part.preset.value) trigger("preset", { name: part.preset.value });
     part.preset.value = "";
   });
-  for (const name of props.presets || []) part.preset.add(new Option(name, name));
+  answerTo(server.layouts({})).then(({ names = [] }) => {
+    for (const name of names) part.preset.add(new Option(name, name));
+  });
 
   const ground = element.closest(".regions-bench") || element;
   let over = 0;

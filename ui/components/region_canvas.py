@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from ui.components.base import Scripted
@@ -97,8 +96,8 @@ class RegionCanvas(Scripted):
     """Value: see `ui.composition.canvas_of`. With "fresh" the browser may put what it remembers in its place;
     with "resize": [width, height] the regions that stand there are taken to another size, with [] they stay.
 
-    server_functions: regions(job id) -> the names of a run's regions, and alone({job, region, step, picture}) ->
-    {"url"} or {"error"}: what one of them believed by itself.
+    server_functions: regions(job id) -> the names of a run's regions; alone({job, region, step, picture}) -> {"url"} or
+    {"error"}, what one of them believed by itself; layouts() -> {"names"} of what to start from.
 
     Events: edit (after a pause), preset {name}, opened {path, name} (a file), saved, sized {width, height}.
     """
@@ -106,7 +105,7 @@ class RegionCanvas(Scripted):
     script = "region_canvas.js"
     custom_events = ("edit", "preset", "opened", "saved", "sized")
 
-    def __init__(self, value: dict[str, Any] | None = None, *, scope: str = "", presets: Sequence[str] = (),
+    def __init__(self, value: dict[str, Any] | None = None, *, scope: str = "",
                  server_functions: list[Any] | None = None, render: bool = True):
         super().__init__(value or {}, template=_TEMPLATE.replace("SCOPE", scope), elem_classes=["painter-box"],
-                         presets=list(presets), server_functions=server_functions, render=render)
+                         server_functions=server_functions, render=render)

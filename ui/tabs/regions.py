@@ -63,7 +63,7 @@ class Regions(RunForm):
         with gr.Column(elem_classes=["regions-bench"]):
             with gr.Column(elem_classes=["regions-paint"]):
                 self.canvas = RegionCanvas({**self.start["canvas"], "fresh": True}, scope=SCOPE,
-                                           presets=list(studio.layouts), server_functions=estimates(studio.jobs))
+                                           server_functions=[*estimates(studio.jobs), layouts_of(studio)])
                 self.words = Words(at_hand(info, studio.extras, words=False), field=".painter textarea.region-prompt")
             with gr.Column(elem_classes=["regions-stage"]):
                 self.stage = Stage(self.empty_stage(studio.model), scope=SCOPE)
@@ -236,16 +236,17 @@ class Regions(RunForm):
         """The LoRAs and textual inversions for a model."""
         return at_hand(self.studio.info(model), self.studio.extras, words=False)
 
-    def take_preset(self, data: dict[Any, Any], event: gr.EventData) -> list[Any]:
+    def take_preset(self, data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> list[Any]:
         """A layout to start from; what stood there comes back with undo."""
         values = self.values(data)
         found = event._data if isinstance(event._data, dict) else {}
-        layout = self.studio.layouts.get(str(found.get("name") or found.get("prompt")))
+        known = self.studio.presets_of(owner_of(request)).layouts()
+        layout = known.get(str(found.get("name") or found.get("prompt")))
         if layout is None:
             return [*self._fill({**values, "canvas": composition.untouched(values["canvas"])}), lines()]
         info = self.studio.info(values["model"])
-        request = composition.scaled(layout, info) if info else layout
-        return self._take(values, request, info.multiple if info else self.cell)
+        scaled = composition.scaled(layout, info) if info else layout
+        return self._take(values, scaled, info.multiple if info else self.cell)
 
     def taking(self, event: Any, find: Callable[[dict[str, Any]], Path]) -> None:
         """Let an event bring a layout here, or a picture's regions. find: the file, from the event's data; raises
@@ -303,7 +304,15 @@ class Regions(RunForm):
         return [values[name] for name in self.kept_names]
 
     def empty_stage(self, model: str, message: str = "") -> dict[str, Any]:
-        return empty(list(self.studio.layouts), message, TITLE)
+        return empty(list(self.studio.presets_of("").layouts()), message, TITLE)
+
+
+def layouts_of(studio: Studio) -> Callable[..., Any]:
+    """What the canvas asks the server for: the names of the layouts to start from."""
+    def layouts(_: Any = None) -> dict[str, list[str]]:
+        return {"names": list(studio.presets_of(owner_of()).layouts())}
+
+    return layouts
 
 
 def estimates(jobs: Jobs) -> list[Callable[..., Any]]:

@@ -28,6 +28,7 @@ from ui.components.stage import Stage
 from ui.components.tokens import Tokens, counts
 from ui.components.words import Words, at_hand
 from ui.models import choices
+from ui.owners import owner_of
 from ui.presetbox import PresetBox, said
 from ui.runform import QUICK, RunForm, drawn, unfolded
 from ui.stream import empty
@@ -48,7 +49,7 @@ class TextToImage(RunForm):
         self.start = form.from_request(form.first_request(studio.model, studio.info(studio.model)))
         self.notes = Notes(SCOPE, lines(hints=form.hints(self.start)))
         self.keep = Keep(store="latent-loom.txt2img")
-        self.tokens = Tokens(self._count(self.start), scope=SCOPE)
+        self.tokens = Tokens(self._count(self.start, ""), scope=SCOPE)
         with gr.Column(elem_classes=["workbench"]):
             with gr.Column(elem_classes=["bench-prompt"]):
                 self._prompt()
@@ -81,7 +82,7 @@ class TextToImage(RunForm):
         self.negative = gr.Textbox("", label="Negative prompt", elem_classes=["completes"], lines=1, max_lines=6,
                                    placeholder="What should not be there?")
         self.notes.place("negative_prompt")
-        self.style = gr.Dropdown(self._styles(studio.model), value=form.NO_STYLE, label="Style")
+        self.style = gr.Dropdown(self._styles(studio.model, ""), value=form.NO_STYLE, label="Style")
         self.notes.place("style")
         with gr.Column(elem_classes=["go"]):
             self.generate = gr.Button("Generate", variant="primary", elem_classes=["generate"])
@@ -170,51 +171,56 @@ class TextToImage(RunForm):
         bring = box.upload.upload(box.import_csv, [model, box.chosen, box.upload], [box.chosen, box.notes], **QUICK)
         for event in (save, rename, delete, bring):
             event.then(self.offer_styles, [model, self.style], [self.style], **QUICK)
-        self.chosen(box.offered, [model], [box.chosen], **QUICK)
+        self.chosen(box.offer, [model], [box.chosen], **QUICK)
 
-    def apply_preset(self, data: dict[Any, Any]) -> tuple[Any, ...]:
+    def apply_preset(self, data: dict[Any, Any], request: gr.Request) -> tuple[Any, ...]:
         """The form with what the chosen preset holds, and the lines beside it."""
-        values, said_so = self.values(data), said("Applied.")
+        values, said_so, owner = self.values(data), said("Applied."), owner_of(request)
         try:
-            values = self.presets.applied(values, data[self.presets.chosen])
+            values = self.presets.applied(values, data[self.presets.chosen], owner)
         except LoomError as error:
             said_so = lines(error=error)
         schedule = gr.Dropdown(choices=form.schedules(values["sampler"]), value=values["schedule"])
-        about = self._of_model(values)
+        about = self._of_model(values, owner)
         return (about["style"], values["negative_prompt"],
-                *({**values, "schedule": schedule}[name] for name in SETTINGS), about["size"], self._review(values),
-                said_so)
+                *({**values, "schedule": schedule}[name] for name in SETTINGS), about["size"],
+                self._review(values, owner), said_so)
 
-    def save_preset(self, data: dict[Any, Any]) -> tuple[Any, Any, Any]:
+    def save_preset(self, data: dict[Any, Any], request: gr.Request) -> tuple[Any, Any, Any]:
         """Save the form as the box says: its list, its name's field and its line."""
         box = self.presets
-        return box.save_form(self.values(data), data[box.kind], data[box.name], data[box.chosen])
+        return box.save_form(self.values(data), data[box.kind], data[box.name], data[box.chosen],
+                             owner_of(request))
 
-    def offer_styles(self, model: str, style: str) -> Any:
+    def offer_styles(self, model: str, style: str, request: gr.Request) -> Any:
         """The list of styles as it is now; one that is gone gives way to none."""
-        return gr.Dropdown(choices=self._styles(model), value=self._style_there({"model": model, "style": style}))
+        owner = owner_of(request)
+        return gr.Dropdown(choices=self._styles(model, owner),
+                           value=self._style_there({"model": model, "style": style}, owner))
 
     def offer_refiners(self, model: str, refiner: str) -> Any:
         """The refiners that go with a model, as far as they are known by now."""
         known = self.studio.refiners() if takes_refiners(self.studio, model) else []
         return gr.Dropdown(choices=[NO_REFINER, *((Path(name).name, name) for name in known)], value=refiner)
 
-    def offer_presets(self, model: str) -> tuple[Any, Any]:
-        """The lists of styles and presets as they are now."""
-        return gr.Dropdown(choices=self._styles(model)), self.presets.offered(model)
+    def offer_presets(self, model: str, request: gr.Request) -> tuple[Any, Any, Any]:
+        """The lists of styles and presets as they are now, and the files that are left out."""
+        owner = owner_of(request)
+        return (gr.Dropdown(choices=self._styles(model, owner)), self.presets.offered(model, owner),
+                self.presets.left_out(owner))
 
-    def _style(self, values: dict[str, Any]) -> Any:
+    def _style(self, values: dict[str, Any], owner: str) -> Any:
         name = values["style"]
-        return None if not name or name == form.NO_STYLE else self.studio.style(name)
+        return None if not name or name == form.NO_STYLE else self.studio.style(name, owner)
 
-    def review(self, data: dict[Any, Any]) -> dict[str, Any]:
+    def review(self, data: dict[Any, Any], request: gr.Request) -> dict[str, Any]:
         """The lines beside the fields, for the form as it stands."""
-        return self._review(self.values(data))
+        return self._review(self.values(data), owner_of(request))
 
-    def _review(self, values: dict[str, Any]) -> dict[str, Any]:
+    def _review(self, values: dict[str, Any], owner: str) -> dict[str, Any]:
         style, error, notes = None, None, []
         try:
-            style = self._style(values)
+            style = self._style(values, owner)
             form.to_preview(values)
             request = form.to_request(values, style)
             notes = [n for n in self.studio.check(request) if values["prompt"].strip() or n.field != "prompt"]
@@ -222,14 +228,15 @@ class TextToImage(RunForm):
             error = problem
         return lines(notes, error, form.hints(values, style))
 
-    def count(self, data: dict[Any, Any]) -> dict[str, str]:
+    def count(self, data: dict[Any, Any], request: gr.Request) -> dict[str, str]:
         """How long the prompts are, with what the style adds."""
-        return self._count({name: data[component] for name, component in self.fields.items() if component in data})
+        values = {name: data[component] for name, component in self.fields.items() if component in data}
+        return self._count(values, owner_of(request))
 
-    def _count(self, values: dict[str, Any]) -> dict[str, str]:
+    def _count(self, values: dict[str, Any], owner: str) -> dict[str, str]:
         prompt, negative = values["prompt"] or "", values["negative_prompt"] or ""
         try:
-            if style := self._style(values):
+            if style := self._style(values, owner):
                 prompt, negative = style.apply(prompt, negative)
         except LoomError:
             pass  # the form says so already
@@ -241,7 +248,7 @@ class TextToImage(RunForm):
         values = self.values(data)
         style = None
         try:
-            style = self._style(values)
+            style = self._style(values, owner_of(request))
             preview, wanted = form.to_preview(values), form.to_request(values, style)
             notes = self.studio.check(wanted)
             self.queue(wanted, preview, request)
@@ -252,7 +259,7 @@ class TextToImage(RunForm):
     def empty_stage(self, model: str, message: str = "") -> dict[str, Any]:
         return empty(examples(self.studio.info(model)), message)
 
-    def recall(self, data: dict[Any, Any], event: gr.EventData) -> list[Any]:
+    def recall(self, data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> list[Any]:
         """The form as this browser left it, with the model that was chosen, if it is still here."""
         values = self.values(data)
         kept = self.recalled(event)
@@ -260,52 +267,54 @@ class TextToImage(RunForm):
             self.studio.chosen.add(kept["model"])
         elif kept:
             kept |= {name: values[name] for name in ("model", "width", "height", *form.ADVISED)}
-        return self._fill(values | kept)
+        return self._fill(values | kept, owner_of(request))
 
-    def _fill(self, values: dict[str, Any]) -> list[Any]:
+    def _fill(self, values: dict[str, Any], owner: str) -> list[Any]:
         """The whole form with these values in it, for `filled`."""
-        values["style"] = self._style_there(values)
-        about = self._of_model(values)
+        values["style"] = self._style_there(values, owner)
+        about = self._of_model(values, owner)
         schedule = gr.Dropdown(choices=form.schedules(values["sampler"]), value=values["schedule"])
         model = gr.Dropdown(choices=choices(self.studio), value=values["model"])  # a pair may not be listed yet
         own = {name: about.pop(name) for name in ("style", "refiner")}
         fields = {**values, **own, "schedule": schedule, "model": model}
-        return [*(fields[name] for name in self.fields), *about.values(), self._review(values),
+        return [*(fields[name] for name in self.fields), *about.values(), self._review(values, owner),
                 bar_state(self.studio, values["model"])]
 
     def taking(self, event: Any, find: Callable[[dict[str, Any]], Path]) -> None:
         """Let an event bring a picture's settings here. find: its file, from the event's data; raises LoomError."""
-        def take(data: dict[Any, Any], event: gr.EventData) -> list[Any]:
+        def take(data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> list[Any]:
             given = event._data if isinstance(event._data, dict) else {}
-            return self.take(self.values(data), lambda: find(given), str(given.get("name") or "file")[:80])
+            name = str(given.get("name") or "file")[:80]
+            return self.take(self.values(data), lambda: find(given), name, owner_of(request))
 
         event(take, self.inputs, [*self.filled, self.arrival], **QUICK).then(**self.remembering()).then(
             self.count, {self.fields[name] for name in COUNTED}, [self.tokens], **QUICK)
 
-    def take(self, values: dict[str, Any], find: Callable[[], Path], name: str) -> list[Any]:
+    def take(self, values: dict[str, Any], find: Callable[[], Path], name: str, owner: str) -> list[Any]:
         """The form with a picture's settings in it, and the card about them; as it was when they cannot be read."""
         models = self.studio.catalogue.names()
         try:
             found = arrival.read(find(), name)
         except LoomError as error:
-            return [*self._fill(values), arrival.failure(name, error)]
+            return [*self._fill(values, owner), arrival.failure(name, error)]
         card = arrival.card(found, name, models, values["model"])
-        return [*self._fill(arrival.filled(values, found, models)), card]
+        return [*self._fill(arrival.filled(values, found, models), owner), card]
 
     def take_example(self, event: gr.EventData) -> str:
         return str(event._data.get("prompt", ""))
 
-    def change_model(self, data: dict[Any, Any]) -> tuple[Any, ...]:
+    def change_model(self, data: dict[Any, Any], request: gr.Request) -> tuple[Any, ...]:
         """The form for another model: its sizes, its styles, its words, and the settings it was distilled for."""
-        values = self.values(data)
+        values, owner = self.values(data), owner_of(request)
         if info := self.studio.info(values["model"]):
             values |= {"width": str(info.width), "height": str(info.height), **form.advised(info, values)}
-        values["style"] = self._style_there(values)
+        values["style"] = self._style_there(values, owner)
         schedule = gr.Dropdown(choices=form.schedules(values["sampler"]), value=values["schedule"])
         return (values["width"], values["height"], values["sampler"], schedule, values["steps"], values["guidance"],
-                *self._of_model(values).values(), self._review(values), bar_state(self.studio, values["model"]))
+                *self._of_model(values, owner).values(), self._review(values, owner),
+                bar_state(self.studio, values["model"]))
 
-    def _of_model(self, values: dict[str, Any]) -> dict[str, Any]:
+    def _of_model(self, values: dict[str, Any], owner: str) -> dict[str, Any]:
         """What hangs on the model: the sizes and styles that are offered, its words and its card."""
         info = self.studio.info(values["model"])
         size = form.size_name(values["width"], values["height"])
@@ -314,16 +323,16 @@ class TextToImage(RunForm):
         card, refined = model_card(info), takes_refiners(self.studio, values["model"])
         values["refiner"] = values["refiner"] if refined else ""  # in sight: there is no such field then
         return {"size": gr.Dropdown(choices=form.sizes(info), value=size),
-                "style": gr.Dropdown(choices=self._styles(values["model"]), value=values["style"]),
+                "style": gr.Dropdown(choices=self._styles(values["model"], owner), value=values["style"]),
                 "refiner": self.offer_refiners(values["model"], values["refiner"]), "refining": gr.Row(visible=refined),
                 "words": at_hand(info, self.studio.extras), "about": gr.Accordion(visible=bool(card)),
                 "card": card}
 
-    def _style_there(self, values: dict[str, Any]) -> str:
-        return values["style"] if values["style"] in self._styles(values["model"]) else form.NO_STYLE
+    def _style_there(self, values: dict[str, Any], owner: str) -> str:
+        return values["style"] if values["style"] in self._styles(values["model"], owner) else form.NO_STYLE
 
-    def _styles(self, model: str) -> list[str]:
-        return [form.NO_STYLE, *(style.name for style in self.studio.styles_for(model))]
+    def _styles(self, model: str, owner: str) -> list[str]:
+        return [form.NO_STYLE, *(style.name for style in self.studio.styles_for(model, owner))]
 
 
 def takes_refiners(studio: Studio, model: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
 
 import httpx
@@ -37,7 +38,7 @@ class Visitor:
 
     def tell(self, event: Event, data: Any = None, values: list[Any] | None = None) -> httpx.Response:
         """Send an event on a page whose form nobody has touched, unless `values` say otherwise."""
-        return self.person.post("gradio_api/run/predict", json={
+        return self.post("run/predict", {
             "fn_index": event.number, "trigger_id": event.target, "session_hash": self.session, "event_data": data,
             "data": self.values(event) if values is None else values})
 
@@ -47,8 +48,13 @@ class Visitor:
         return [(number, name) for number, props in self.components.items() for name in props.get("server_fns") or ()]
 
     def ask(self, number: int, name: str, question: Any) -> httpx.Response:
-        return self.person.post("gradio_api/component_server", json={
+        return self.post("component_server", {
             "session_hash": self.session, "component_id": number, "fn_name": name, "data": question})
+
+    def post(self, address: str, body: Any) -> httpx.Response:
+        """Any value of Python's JSON, which knows infinities and halves of characters."""
+        return self.person.post(f"gradio_api/{address}", content=json.dumps(body).encode(),
+                                headers={"Content-Type": "application/json"})
 
     def upload(self, name: str, content: bytes) -> str:
         """The path of a file that was sent."""

@@ -20,11 +20,11 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.owners import whose
-from ui.answers import ODD
 from ui.owners import asks
 
 log = logging.getLogger(__name__)
 
+NO_ANSWER = "This question cannot be answered: reload the page, or look its arguments up in /gradio_api/info."
 MAX_BODY = 20_000_000  # bytes of a question: 32 painted masks of 4096x4096 take less
 _UPLOAD = "/gradio_api/upload"  # how its address ends, and no endpoint's can; files sent have a limit of their own
 _LOGIN = "/login"
@@ -98,7 +98,7 @@ class Guard:
             if begun:
                 raise
             log.exception("a question was not answered")
-            await JSONResponse({"detail": ODD}, 500)(scope, receive, send)
+            await JSONResponse({"detail": NO_ANSWER}, 500)(scope, receive, send)
 
     def _forgiving(self, send: Send, address: str) -> Send:
         """Only wrong passwords count: many people may log in from behind one address."""

@@ -94,9 +94,11 @@ class PresetBox:
             return self.offered(model, chosen), name, _refused(error)
         return self.offered(model), name, said(f"Deleted {old!r}.")
 
-    def import_csv(self, model: str, chosen: str | None, file: str) -> tuple[Any, Any]:
+    def import_csv(self, model: str, chosen: str | None, file: str | None) -> tuple[Any, Any]:
         """Take over the styles of a file that was dropped: the list, and how many came."""
         try:
+            if not file:
+                raise BadRequest("No file has arrived: choose it again.", "presets")
             count, left = self.studio.presets.import_styles(Path(file))
         except LoomError as error:
             return self.offered(model, chosen), _refused(error)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file, save_file
 
 from core.engine import Engine
@@ -16,6 +17,9 @@ from core.request import Request
 from tests.checkpoints import make_stable_diffusion
 from tests.originals import FAMILIES, make_pipeline, write_original
 
+# the same examples every time, however slow the machine: what fails here fails for everybody
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("same")
 torch.set_num_threads(1)  # the networks here are so small that a second thread only waits
 
 

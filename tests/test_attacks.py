@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from gradio_client import Client
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import FakeRunner
@@ -91,8 +91,7 @@ def payloads(draw: Any, sensible: list[Any]) -> list[Any]:
 
 
 def attack(attacker: httpx.Client, endpoint: str, sensible: list[Any]) -> None:
-    @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=None,
-              suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES)
     @given(sent=payloads(sensible))
     def once(sent: list[Any]) -> None:
         line = told(attacker, endpoint, sent)

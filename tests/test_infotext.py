@@ -104,7 +104,7 @@ NAMES = st.from_regex(r"[A-Za-z][A-Za-z \-/]{1,20}[A-Za-z]", fullmatch=True)
 WORDS = st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="\u2028\u2029\x85"), max_size=60)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(WORDS, WORDS, st.lists(st.tuples(NAMES, st.text(max_size=40)), min_size=3, max_size=8))
 def test_whatever_stands_in_the_values_comes_back(prompt: str, negative: str, pairs: list[tuple[str, str]]) -> None:
     prompt, negative = prompt.replace("Negative prompt:", "").strip(), negative.strip()
@@ -116,7 +116,7 @@ def test_whatever_stands_in_the_values_comes_back(prompt: str, negative: str, pa
     assert str(found) == str(made).strip()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.text(max_size=300))
 def test_reading_what_was_read_changes_nothing(text: str) -> None:
     once = a1111.parse(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import resource
@@ -10,10 +11,11 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -21,7 +23,19 @@ from core import metadata
 from core.errors import BadRequest
 from core.infotext import container
 from core.masks import Mask
-from core.request import MAX_SEED, Region, Request
+from core.request import (
+    MASKS,
+    MAX_BATCH,
+    MAX_BOOTSTRAP,
+    MAX_CLIP_SKIP,
+    MAX_SEED,
+    MAX_SIDE,
+    MAX_STEPS,
+    PANORAMAS,
+    PRECISIONS,
+    Region,
+    Request,
+)
 from core.samplers import SAMPLERS, SCHEDULES
 from tests.lines import assert_one_line
 from tests.test_infotext import CORPUS, EXPECTED, graph
@@ -68,33 +82,50 @@ BOXES = st.tuples(*[st.integers(0, 99)] * 4).map(
     lambda b: (b[0] / 200, b[1] / 200, (b[2] + 101) / 200, (b[3] + 101) / 200))
 
 
+Values = dict[str, st.SearchStrategy[Any]]  # field -> whatever may stand there
+
+
+def of_region(width: int, height: int) -> Values:
+    masks = st.integers(0, 2**16).map(lambda seed: Mask.of(np.random.default_rng(seed).integers(
+        0, 2, (height, width)).astype(bool) | np.eye(height, width, dtype=bool)))
+    return {"name": NAMES, "prompt": TEXTS.filter(str.strip), "negative_prompt": TEXTS, "box": BOXES, "mask": masks,
+            "guidance": st.none() | st.floats(1, 30), "weight": st.floats(0.05, 20), "feather": st.floats(0, 256)}
+
+
 def regions(width: int, height: int) -> st.SearchStrategy[Region]:
-    words = TEXTS.filter(str.strip)
-    box = st.builds(Region, name=NAMES, prompt=words, negative_prompt=TEXTS, box=BOXES,
-                    weight=st.floats(0.05, 20), feather=st.floats(0, 256))
-    mask = st.builds(Region, name=NAMES, prompt=words, guidance=st.none() | st.floats(1, 30),
-                     mask=st.integers(0, 2**16).map(lambda seed: Mask.of(
-                         np.random.default_rng(seed).integers(0, 2, (height, width)).astype(bool) | np.eye(
-                             height, width, dtype=bool))))
-    return box | mask
+    values = of_region(width, height)
+    return st.one_of(*[st.builds(Region, **{name: value for name, value in values.items() if name != other})
+                       for other in ("box", "mask")])
 
 
-@st.composite
-def requests(draw: st.DrawFn) -> Request:
-    width, height = draw(st.sampled_from([(64, 64), (72, 128), (8, 4096)]))
-    return draw(st.builds(
-        Request, prompt=TEXTS, negative_prompt=TEXTS, model=NAMES, sampler=st.sampled_from(list(SAMPLERS)),
-        schedule=st.sampled_from(list(SCHEDULES)), steps=st.integers(1, 150), guidance=st.floats(1, 30),
-        seed=st.integers(0, MAX_SEED), width=st.just(width), height=st.just(height), batch=st.integers(1, 16),
-        precision=st.sampled_from(["auto", "fp32", "bf16", "fp16"]), clip_skip=st.integers(1, 12),
-        regions=st.lists(regions(width, height), max_size=3).map(tuple), bootstrap=st.floats(0, 0.5),
-        masks=st.sampled_from(["area", "paper"]), crop_after=st.floats(0, 1), join_prompts=st.booleans(),
-        say_places=st.booleans(),
-        panorama=st.sampled_from(["off", "smooth", "uniform"]), stride=st.integers(8, 4096), wrap=st.booleans()))
+def of_request(width: int, height: int) -> Values:
+    share = st.floats(0, 1)
+    return {"prompt": TEXTS, "negative_prompt": TEXTS, "model": NAMES, "sampler": st.sampled_from(list(SAMPLERS)),
+            "schedule": st.sampled_from(list(SCHEDULES)), "steps": st.integers(1, MAX_STEPS),
+            "guidance": st.floats(1, 30), "seed": st.integers(0, MAX_SEED), "width": st.just(width),
+            "height": st.just(height), "batch": st.integers(1, MAX_BATCH), "precision": st.sampled_from(PRECISIONS),
+            "refiner": st.just("") | NAMES, "refiner_from": share, "clip_skip": st.integers(1, MAX_CLIP_SKIP),
+            "regions": st.lists(regions(width, height), max_size=3).map(tuple),
+            "bootstrap": st.floats(0, MAX_BOOTSTRAP), "masks": st.sampled_from(MASKS), "crop_after": share,
+            "say_places": st.booleans(), "join_prompts": st.booleans(), "panorama": st.sampled_from(PANORAMAS),
+            "stride": st.integers(8, MAX_SIDE), "wrap": st.booleans()}
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture,
-                                                                  HealthCheck.too_slow])
+def requests() -> st.SearchStrategy[Request]:
+    sizes = st.sampled_from([(64, 64), (72, 128), (8, 4096)])
+    return sizes.flatmap(lambda size: st.builds(Request, **of_request(*size)))
+
+
+def test_every_field_is_among_those_that_must_come_back() -> None:
+    assert set(of_request(8, 8)) == {field.name for field in dataclasses.fields(Request)}
+    assert set(of_region(8, 8)) == {field.name for field in dataclasses.fields(Region)}
+
+
+def test_hypothesis_tries_the_same_examples_every_time() -> None:
+    assert settings.default is not None and settings.default.derandomize
+
+
+@settings(max_examples=50)
 @given(requests())
 def test_any_request_comes_back_out_of_its_picture(tmp_path: Path, made: Request) -> None:
     metadata.save_png(PICTURE, tmp_path / "a.png", made)
@@ -188,7 +219,7 @@ def test_the_name_of_a_file_cannot_spoil_the_line(tmp_path: Path) -> None:
     assert_one_line(refused(path, b"x"))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(st.binary(max_size=300), st.sampled_from([b"", HEAD, HEAD + ihdr(), b"\xff\xd8\xff", b"RIFF____WEBP"]))
 def test_whatever_bytes_come_are_refused_in_one_line(tmp_path: Path, content: bytes, start: bytes) -> None:
     (tmp_path / "a.png").write_bytes(start + content)

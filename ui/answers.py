@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+
 from core.checks import Note
 from core.errors import BadRequest, LoomError
 from core.jobs import Job
@@ -52,6 +54,11 @@ def files(paths: Sequence[Path]) -> Any:
              "meta": {"_type": "gradio.FileData"}} for path in paths]
 
 
+def carried(event: gr.EventData) -> Answer:
+    """What a component says of its event; {} for what is no object."""
+    return dict(event._data) if isinstance(event._data, dict) else {}
+
+
 def answered(ask: Callable[..., Awaitable[Answer]]) -> Callable[[Any, Any], Awaitable[Answer]]:
     """What the page asked for, or {"error": one line, "field": the field it is about}."""
     @functools.wraps(ask)
@@ -60,7 +67,7 @@ def answered(ask: Callable[..., Awaitable[Answer]]) -> Callable[[Any, Any], Awai
             return await ask(self, question)
         except LoomError as error:
             return {"error": str(error), "field": error.field or ""}
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return {"error": ODD, "field": ""}
 
     return answer

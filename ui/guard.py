@@ -6,6 +6,7 @@ gradio serves what lies in the folders it was allowed, to anybody who is logged 
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -16,13 +17,16 @@ from urllib.parse import unquote
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.owners import whose
 from ui import languages
 from ui.owners import asks
 
+log = logging.getLogger(__name__)
+
+NO_ANSWER = "This question cannot be answered: reload the page, or look its arguments up in /gradio_api/info."
 MAX_BODY = 20_000_000  # bytes of a question: 32 painted masks of 4096x4096 take less
 _UPLOAD = "/gradio_api/upload"  # how its address ends, and no endpoint's can; files sent have a limit of their own
 _LOGIN = "/login"
@@ -78,7 +82,26 @@ class Guard:
                 return
             if self.logins and _tries_a_password(scope):
                 send = self._forgiving(send, _address(scope))
+            await self._answered(scope, receive, send)
+            return
         await self.app(scope, receive, send)
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What nobody foresaw is logged, and told in one line, unless the answer has begun already."""
+        begun = False
+
+        async def told(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, told)
+        except Exception:
+            if begun:
+                raise
+            log.exception("a question was not answered")
+            await JSONResponse({"detail": NO_ANSWER}, 500)(scope, receive, send)
 
     def _forgiving(self, send: Send, address: str) -> Send:
         """Only wrong passwords count: many people may log in from behind one address."""

@@ -12,6 +12,7 @@ import gradio as gr
 
 from core.errors import LoomError
 from core.models.header import shown
+from ui.answers import carried
 from ui.components.bar import bar_state
 from ui.components.base import file_url
 from ui.studio import Studio
@@ -33,8 +34,9 @@ def server_functions(studio: Studio) -> list[Callable[..., Any]]:
     """What the list asks the server for. Names and ids from the page only choose among what is listed here."""
     library, downloads = studio.library, studio.downloads
 
-    def look(seen: dict[str, Any]) -> dict[str, Any]:
+    def look(seen: Any) -> dict[str, Any]:
         """What has changed since {epoch, serial}; again: look into the folders. See Library.state."""
+        seen = seen if isinstance(seen, dict) else {}
         library.look(again=seen.get("again") is True)
         epoch, serial = (value if isinstance(value := seen.get(key), int) else -1 for key in ("epoch", "serial"))
         now = downloads.now
@@ -43,9 +45,10 @@ def server_functions(studio: Studio) -> list[Callable[..., Any]]:
                 "download": now and {"name": now.name, "taken": now.taken, "total": now.total, "over": now.over,
                                      "error": now.error}}
 
-    def pictures(names: list[Any]) -> dict[str, str]:
+    def pictures(names: Any) -> dict[str, str]:
         """Name -> address of its preview picture, "" without one."""
-        found = {str(name): library.thumbnail(str(name), studio.jobs.frames) for name in list(names)[:MOST_PICTURES]}
+        asked = [str(name) for name in names[:MOST_PICTURES]] if isinstance(names, list) else []
+        found = {name: library.thumbnail(name, studio.jobs.frames) for name in asked}
         return {name: file_url(path) if path else "" for name, path in found.items()}
 
     def licence(name: str) -> str:
@@ -79,7 +82,7 @@ def switching(studio: Studio) -> Callable[..., Any]:
 
         While runs wait, nothing is loaded before them: the model comes with its own first run.
         """
-        name, began = str(event._data.get("name", "")) if isinstance(event._data, dict) else "", time.monotonic()
+        name, began = str(carried(event).get("name", "")), time.monotonic()
         try:
             info = studio.catalogue.get(name)
             if not studio.jobs.queue_length():

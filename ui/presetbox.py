@@ -111,10 +111,13 @@ class PresetBox:
             return self.offered(model, owner, chosen), name, _refused(error)
         return self.offered(model, owner), name, said(f"Deleted {old!r}.")
 
-    def import_csv(self, model: str, chosen: str | None, file: str, request: gr.Request) -> tuple[Any, Any]:
+    def import_csv(self, model: str, chosen: str | None, file: str | None,
+                   request: gr.Request) -> tuple[Any, Any]:
         """Take over the styles of a file that was dropped: the list, and how many came."""
         owner = owner_of(request)
         try:
+            if not file:
+                raise BadRequest("No file has arrived: choose it again.", "presets")
             count, left = self.studio.presets_of(owner).import_styles(Path(file))
         except LoomError as error:
             return self.offered(model, owner, chosen), _refused(error)

@@ -12,6 +12,7 @@ from gradio.blocks import Block
 from core.jobs import Job
 from core.request import Preview, Request
 from ui import form, line
+from ui.answers import carried
 from ui.components.bar import bar_state
 from ui.components.keep import Keep
 from ui.components.models_panel import ModelsPanel
@@ -118,8 +119,8 @@ class RunForm:
 
     def recalled(self, event: gr.EventData) -> dict[str, Any]:
         """What the browser remembers of this form; nothing, when that is of another version."""
-        kept = event._data
-        return dict(kept) if isinstance(kept, dict) and set(kept) == set(self.kept_names) else {}
+        kept = carried(event)
+        return kept if set(kept) == set(self.kept_names) else {}
 
     def values(self, data: dict[Any, Any]) -> dict[str, Any]:
         """The form as it stands, from what gradio passes for a set of inputs."""
@@ -151,7 +152,7 @@ class RunForm:
 
     def attach(self, event: gr.EventData, request: gr.Request) -> None:
         """Let the page follow runs it remembers."""
-        jobs = event._data.get("jobs") if isinstance(event._data, dict) else None
+        jobs = carried(event).get("jobs")
         self.desk.attach(page_of(request), jobs if isinstance(jobs, list) else [], owner_of(request))
 
     def act(self, event: gr.EventData, request: gr.Request) -> None:
@@ -160,13 +161,13 @@ class RunForm:
 
     def forever(self, event: gr.EventData, request: gr.Request) -> None:
         """Whether another run follows when the last one is done. Where none goes on, the page presses Generate."""
-        if event._data.get("on"):
+        if carried(event).get("on"):
             self.studio.jobs.go_on_forever(owner_of(request), self.scope, self.desk.last(page_of(request)))
         else:
             self.studio.jobs.end_forever(owner_of(request))
 
     def reuse(self, event: gr.EventData) -> dict[str, Any]:
-        return {"random": False, "seed": str(event._data.get("seed", ""))}
+        return {"random": False, "seed": str(carried(event).get("seed", ""))}
 
     def offer_schedules(self, sampler: str, schedule: str) -> Any:
         """The schedules of a sampler; one it does not accept gives way to Automatic, in sight."""

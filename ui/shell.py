@@ -20,6 +20,7 @@ from ui.guard import Guard
 from ui.languages import word
 from ui.models import choices, server_functions, switching
 from ui.owners import owner_of
+from ui.page import Page
 from ui.runform import WATCH
 from ui.studio import Studio
 from ui.tabs.compare import Compare
@@ -72,8 +73,7 @@ SEEN = "(name) => { setTimeout(() => { (window.latentLoom ??= {}).model = name; 
 
 def build(studio: Studio) -> gr.Blocks:
     """The whole page."""
-    with gr.Blocks(title="Latent Loom", analytics_enabled=False, fill_width=True,
-                   delete_cache=(3600, 24 * 3600)) as page:
+    with Page(title="Latent Loom", analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)) as page:
         # first: gradio names an event after its function, and a second "resume" would be "resume_1"
         endpoints.add(studio)
         with gr.Row(elem_classes=["header"]):

@@ -15,6 +15,7 @@ from tests.browser.test_text_to_image import generate, picture, prompt
 from tests.browser.waiting import has_count, has_value, is_shown
 from tests.fakes import FakeRunner
 from tests.serving import THIRD_PARTY, Served, served
+from tests.test_harmful_files import HARMFUL
 
 pytestmark = [pytest.mark.browser, *(pytest.mark.filterwarnings(line) for line in THIRD_PARTY)]
 
@@ -113,6 +114,9 @@ def test_a_foreign_picture_dropped_onto_the_page_brings_its_settings(visit: Any,
     assert not page.evaluate("window.harmed")
     drop(page, "nonsense.png", b"hello")
     page.get_by_text(re.compile("nonsense.png is not a picture that can be read")).wait_for()
+    for name in ("gigapixels.png", "packed.png"):
+        drop(page, name, HARMFUL[name])
+        is_shown(page.locator(".arrival[data-kind=error]").get_by_text(name))
     has_value(prompt(page), FOREIGN.split("\n")[0])  # what stood there stays
 
 

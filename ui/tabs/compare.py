@@ -15,6 +15,7 @@ from core.errors import LoomError
 from core.request import Preview
 from core.samplers import SCHEDULES
 from ui import contest, form
+from ui.answers import carried
 from ui.components.bar import bar_state
 from ui.components.compare_board import Board
 from ui.components.compare_samplers import SamplerPicks
@@ -203,13 +204,12 @@ class Compare(RunForm):
         """Make the animated grid."""
         if made := self._of(event, request):
             try:
-                self.studio.contests.animate(made, str(event._data.get("kind", "")))
+                self.studio.contests.animate(made, str(carried(event).get("kind", "")))
             except LoomError as error:
                 made.film = Film("", over=True, error=str(error))
 
     def halt(self, event: gr.EventData, request: gr.Request) -> None:
-        asked = event._data if isinstance(event._data, dict) else {}
-        if made := self.studio.contests.known(str(asked.get("id", "")), owner_of(request)):
+        if made := self.studio.contests.known(str(carried(event).get("id", "")), owner_of(request)):
             self.studio.contests.stop(made)
 
     def begin(self, data: dict[Any, Any]) -> tuple[Any, ...]:
@@ -256,7 +256,7 @@ class Compare(RunForm):
 
     def _of(self, event: gr.EventData, request: gr.Request) -> Contest | None:
         """The comparison that an event names, which its page then follows; if there is none, the page learns why."""
-        identity = str(event._data.get("id", "")) if isinstance(event._data, dict) else ""
+        identity = str(carried(event).get("id", ""))
         page = page_of(request)
         try:
             made = self.studio.contests.get(identity, owner_of(request)) if identity else None

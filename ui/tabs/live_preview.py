@@ -16,7 +16,7 @@ from core.errors import BadRequest, LoomError
 from core.export import Options
 from core.samplers import SAMPLERS
 from ui import composition, form
-from ui.answers import ODD, Answer, answered, plain
+from ui.answers import ODD, Answer, answered, carried, plain
 from ui.components.base import file_url
 from ui.components.inspector import Inspector
 from ui.inspection import NEW_THUMBS, Inspection, empty, write
@@ -38,7 +38,7 @@ class LivePreview:
 
     async def follow(self, event: gr.EventData, request: gr.Request) -> AsyncIterator[Any]:
         """The run this page looks into, and every change of it."""
-        asked = event._data if isinstance(event._data, dict) else {}
+        asked = carried(event)
         async for state in self.inspection.follow(page_of(request), str(asked.get("run", "")),
                                                   str(asked.get("place", "")), owner_of(request)):
             yield state

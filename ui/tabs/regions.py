@@ -17,6 +17,7 @@ from core.layout import layout_of
 from core.request import MAX_SIDE, Request
 from core.samplers import SAMPLERS
 from ui import composition, form
+from ui.answers import ODD, carried
 from ui.arrival import model_here, uploaded
 from ui.components.base import file_url
 from ui.components.cells import Cells, shares
@@ -218,7 +219,7 @@ class Regions(RunForm):
 
     def take_size(self, event: gr.EventData) -> tuple[str, str]:
         """The size that an undone step brought back."""
-        return str(event._data.get("width", "")), str(event._data.get("height", ""))
+        return str(carried(event).get("width", "")), str(carried(event).get("height", ""))
 
     def change_model(self, data: dict[Any, Any]) -> tuple[Any, ...]:
         """The canvas at the size another model is at home at, and the settings it was distilled for."""
@@ -239,9 +240,9 @@ class Regions(RunForm):
     def take_preset(self, data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> list[Any]:
         """A layout to start from; what stood there comes back with undo."""
         values = self.values(data)
-        found = event._data if isinstance(event._data, dict) else {}
+        asked = carried(event)
         known = self.studio.presets_of(owner_of(request)).layouts()
-        layout = known.get(str(found.get("name") or found.get("prompt")))
+        layout = known.get(str(asked.get("name") or asked.get("prompt")))
         if layout is None:
             return [*self._fill({**values, "canvas": composition.untouched(values["canvas"])}), lines()]
         info = self.studio.info(values["model"])
@@ -252,7 +253,7 @@ class Regions(RunForm):
         """Let an event bring a layout here, or a picture's regions. find: the file, from the event's data; raises
         LoomError."""
         def take(data: dict[Any, Any], event: gr.EventData) -> list[Any]:
-            given = event._data if isinstance(event._data, dict) else {}
+            given = carried(event)
             return self.open_file(self.values(data), lambda: find(given), str(given.get("name") or "file")[:80])
 
         event(take, self.inputs, [*self.fields.values(), self.notes], **QUICK).then(**self.remembering())
@@ -332,7 +333,9 @@ def estimates(jobs: Jobs) -> list[Callable[..., Any]]:
                 raise BadRequest("This run is forgotten: only its picture is left.")
             step, region, picture = (int(asked[name]) for name in ("step", "region", "picture"))
             return {"url": file_url(await jobs.show_region(job, step - 1, region, picture))}
-        except (LoomError, KeyError, TypeError, ValueError) as error:
+        except LoomError as error:
             return {"error": str(error)}
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return {"error": ODD}
 
     return [regions, alone]

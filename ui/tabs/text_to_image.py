@@ -17,6 +17,7 @@ from core.ownpresets import SETTINGS
 from core.samplers import SAMPLERS
 from core.storybook import vocabulary
 from ui import arrival, form
+from ui.answers import carried
 from ui.components.arrival import Arrival
 from ui.components.bar import bar_state
 from ui.components.base import file_url
@@ -283,7 +284,7 @@ class TextToImage(RunForm):
     def taking(self, event: Any, find: Callable[[dict[str, Any]], Path]) -> None:
         """Let an event bring a picture's settings here. find: its file, from the event's data; raises LoomError."""
         def take(data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> list[Any]:
-            given = event._data if isinstance(event._data, dict) else {}
+            given = carried(event)
             name = str(given.get("name") or "file")[:80]
             return self.take(self.values(data), lambda: find(given), name, owner_of(request))
 
@@ -301,7 +302,7 @@ class TextToImage(RunForm):
         return [*self._fill(arrival.filled(values, found, models), owner), card]
 
     def take_example(self, event: gr.EventData) -> str:
-        return str(event._data.get("prompt", ""))
+        return str(carried(event).get("prompt", ""))
 
     def change_model(self, data: dict[Any, Any], request: gr.Request) -> tuple[Any, ...]:
         """The form for another model: its sizes, its styles, its words, and the settings it was distilled for."""

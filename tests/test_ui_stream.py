@@ -171,6 +171,7 @@ def test_the_settings_line_names_the_schedule_that_automatic_stands_for() -> Non
     line = settings_line(Request(seed=11, batch=2))
     assert line == "seed 11 · DPM++ 2M Karras · 20 steps · guidance 5 · 256×256 px · 2 pictures · storybook"
     assert "1 step ·" in settings_line(Request(steps=1))
+    assert settings_line(Request(refiner="XL/refiner", refiner_from=0.7)).endswith(" · storybook · refiner from 0.7")
 
 
 def test_the_empty_stage_offers_its_examples() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -27,6 +28,7 @@ from ui.studio import Studio
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 WATCH: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private",
                          "trigger_mode": "multiple"}
+NO_REFINER = ("None", "")
 LOST = "The studio was started anew since the last run. Its pictures are in the outputs folder."
 # Into the browser's memory without asking the server. A page that opens changes its texts too, to nothing: that is no
 # reason to forget what was typed before.
@@ -54,6 +56,10 @@ class RunForm:
     preview: gr.Dropdown
     precision: gr.Dropdown
     clip_skip: NumberField
+    more: gr.Accordion
+    refining: gr.Row
+    refiner: gr.Dropdown
+    refiner_from: NumberField
 
     def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown, panel: ModelsPanel):
         self.studio, self.bar, self.model = studio, bar, model
@@ -87,6 +93,14 @@ class RunForm:
         self.clip_skip = NumberField("Clip skip", start["clip_skip"], low=1, high=12)
         self.notes.place("clip_skip")
 
+    def _refiner(self, start: dict[str, Any]) -> None:
+        """In sight where the model takes one."""
+        shown = self.studio.takes_refiners(self.studio.model)
+        with gr.Row(elem_classes=["pair three"], visible=shown) as self.refining:
+            self.refiner = gr.Dropdown([NO_REFINER], value=start["refiner"], label="Refiner", allow_custom_value=True)
+            self.refiner_from = NumberField("Takes over at", start["refiner_from"], low=0, high=1, step=0.05)
+        self._lines("refiner", "refiner_from")
+
     def _lines(self, *names: str) -> None:
         for name in names:
             self.notes.place(name)
@@ -103,7 +117,12 @@ class RunForm:
         self.stage.reuse(self.reuse, None, [self.seed], **QUICK)
         self.sampler.input(self.offer_schedules, [self.sampler, self.schedule], [self.schedule], **QUICK).then(
             **self.remembering())
+        self._wire_refiner()
         return follow
+
+    def _wire_refiner(self) -> None:
+        for event in (self.model.change, self.more.expand):
+            event(self.offer_refiners, [self.model], [self.refiner, self.refining], **QUICK)
 
     def remembering(self, names: Iterable[str] = (), anyhow: bool = True) -> dict[str, Any]:
         """Arguments of an event after which the browser remembers the form. anyhow: even one without any text."""
@@ -124,7 +143,11 @@ class RunForm:
 
     def values(self, data: dict[Any, Any]) -> dict[str, Any]:
         """The form as it stands, from what gradio passes for a set of inputs."""
-        return {name: data[component] for name, component in self.fields.items()}
+        return self.seen({name: data[component] for name, component in self.fields.items()})
+
+    def seen(self, values: dict[str, Any]) -> dict[str, Any]:
+        """A form's values without a refiner where there is no such field in sight: the model takes none."""
+        return values if self.studio.takes_refiners(values["model"]) else {**values, "refiner": ""}
 
     @property
     def inputs(self) -> set[Block]:
@@ -174,6 +197,12 @@ class RunForm:
         choices = form.schedules(sampler)
         kept = schedule if schedule in [value for _, value in choices] else "Automatic"
         return gr.Dropdown(choices=choices, value=kept)
+
+    def offer_refiners(self, model: str) -> tuple[Any, Any]:
+        """The refiners that go with a model, as far as they are known by now; out of sight where none does."""
+        shown = self.studio.takes_refiners(model)
+        known = self.studio.refiners() if shown else []
+        return gr.Dropdown(choices=[NO_REFINER, *((Path(name).name, name) for name in known)]), gr.Row(visible=shown)
 
 
 def page_of(request: gr.Request) -> str:

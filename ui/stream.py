@@ -34,9 +34,10 @@ def settings_line(request: Request) -> str:
     except LoomError:
         pass
     batch = f"{request.batch} pictures · " if request.batch > 1 else ""
+    refiner = f" · {Path(request.refiner).name} from {request.refiner_from:g}" if request.refiner else ""
     return (f"seed {request.seed} · {sampler} · {request.steps} step{'s' * (request.steps > 1)} · "
             f"guidance {request.guidance:g} · {request.width}×{request.height} px · {batch}"
-            f"{Path(request.model).name}")
+            f"{Path(request.model).name}{refiner}")
 
 
 def state_of(job: Job, jobs: Jobs, behind: Sequence[str] = (), scope: str = "") -> State:

@@ -71,6 +71,10 @@ class Studio:
         since, nor where it is gone."""
         return isinstance(model, str) and (model in self.chosen or not self.explicit) and self.info(model) is not None
 
+    def takes_refiners(self, model: str) -> bool:
+        info = self.info(model)
+        return info is not None and info.family == "sdxl"
+
     def refiners(self) -> list[str]:
         """The refiners of SDXL that are here, as far as the list of models has been read."""
         self.library.look()

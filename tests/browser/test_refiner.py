@@ -1,4 +1,4 @@
-"""SDXL's refiner in the form: there for SDXL alone, and in the picture that comes."""
+"""SDXL's refiner in the forms: there for SDXL alone, kept by the browser, and in the picture that comes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ import pytest
 from core import metadata
 from core.engine import Engine
 from core.models.catalogue import Catalogue
+from tests.browser.test_regions import DROP, drag, prompt_of, regions_tab, rest
+from tests.browser.waiting import has_value, is_shown
 from tests.originals import make_pipeline, write_original
-from tests.serving import Served, served
+from tests.serving import THIRD_PARTY, Served, served
+
+pytestmark = [pytest.mark.browser, *(pytest.mark.filterwarnings(line) for line in THIRD_PARTY)]
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +33,70 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield running
 
 
+def refiner(page: Any) -> Any:
+    return page.get_by_label("Refiner", exact=True).locator("visible=true")
+
+
+def takes_over(page: Any) -> Any:
+    return page.get_by_role("spinbutton", name="Takes over at").locator("visible=true")
+
+
+def choose(page: Any, share: str) -> None:
+    page.get_by_role("button", name="More").locator("visible=true").first.click()
+    refiner(page).click()
+    page.get_by_role("option", name="refiner").click()
+    takes_over(page).fill(share)
+    takes_over(page).blur()
+
+
+def choose_model(page: Any, name: str) -> None:
+    page.get_by_label("Model", exact=True).click()
+    page.get_by_role("option", name=name, exact=True).click()
+
+
+def made(page: Any, studio: Served) -> Path:
+    """The file of the picture that Generate makes."""
+    outputs = Path(studio.studio.jobs.outputs)
+    before = set(outputs.glob("**/*.png"))
+    page.get_by_role("button", name="Generate", exact=True).locator("visible=true").click()
+    page.get_by_role("img", name="Picture, finished").locator("visible=true").wait_for(timeout=120_000)
+    while not (new := set(outputs.glob("**/*.png")) - before):
+        page.wait_for_timeout(100)
+    return new.pop()
+
+
 def test_the_refiner_is_offered_for_sdxl_and_takes_part_in_the_picture(visit: Any, studio: Served) -> None:
     page = visit(studio)
     page.get_by_role("textbox", name="Prompt", exact=True).fill("a boat")
-    page.get_by_role("button", name="More").first.click()
-    field = page.get_by_label("Refiner", exact=True).locator("visible=true")
-    field.click()
-    page.get_by_role("option", name="refiner").click()
-    page.get_by_role("spinbutton", name="Takes over at").locator("visible=true").fill("0.5")
-    page.get_by_role("button", name="Generate", exact=True).locator("visible=true").click()
-    page.get_by_role("img", name="Picture, finished").wait_for(timeout=120_000)
-    while not (pictures := list(Path(studio.studio.jobs.outputs).glob("**/*.png"))):
-        page.wait_for_timeout(100)
-    found = metadata.read_png(pictures[0])
+    choose(page, "0.5")
+    found = metadata.read_png(made(page, studio))
     assert (found.refiner, found.refiner_from) == ("refiner", 0.5)
+
+
+def test_regions_are_refined_by_the_same_fields_which_a_picture_and_a_reload_bring_back(visit: Any,
+                                                                                       studio: Served) -> None:
+    page = regions_tab(visit(studio))
+    drag(page, (0.3, 0.6), (0.7, 0.6))
+    prompt_of(page, "region 1").fill("a boat")
+    rest(page).fill("the sea")
+    choose(page, "0.4")
+    path = made(page, studio)
+    found = metadata.read_png(path)
+    assert (found.refiner, found.refiner_from, len(found.regions)) == ("refiner", 0.4, 1)
+
+    page.wait_for_function("sessionStorage.getItem('latent-loom.regions')?.includes('\"0.4\"')")
+    page.reload()
+    regions_tab(page)
+    page.get_by_role("button", name="More").locator("visible=true").first.click()
+    has_value(refiner(page), "refiner")
+    has_value(takes_over(page), "0.4")
+
+    choose_model(page, "sd1")  # which takes none
+    refiner(page).wait_for(state="detached")
+    assert metadata.read_png(made(page, studio)).refiner == ""
+    choose_model(page, "sdxl")
+    is_shown(takes_over(page))
+    takes_over(page).fill("0.9")
+    page.evaluate(DROP, ["made.png", "image/png", list(path.read_bytes())])
+    has_value(takes_over(page), "0.4")
+    has_value(refiner(page), "refiner")

@@ -38,7 +38,8 @@ from ui.studio import Studio
 SCOPE = "regions"
 TITLE = "Paint where things go, say what they are, press Generate."
 NOT_KEPT = ("canvas", "model")  # among the settings of a reload
-MORE = ("guidance", "schedule", "seed", "batch", "preview", "precision", "clip_skip", "crop_after")
+MORE = ("guidance", "schedule", "seed", "batch", "preview", "precision", "clip_skip", "refiner", "refiner_from",
+        "crop_after")
 PANORAMA = ("width", "height", "panorama", "stride", "wrap")
 # What was painted goes along to a size the model takes; while it is none, only the line beside the field changes.
 RESIZE = """(width, height, canvas) => {
@@ -75,7 +76,8 @@ class Regions(RunForm):
             "canvas": self.canvas, "negative_prompt": self.negative, "model": model, "sampler": self.sampler,
             "schedule": self.schedule, "steps": self.steps, "guidance": self.guidance, "seed": self.seed,
             "width": self.width, "height": self.height, "batch": self.batch, "precision": self.precision,
-            "clip_skip": self.clip_skip, "preview": self.preview, "bootstrap": self.bootstrap, "masks": self.masks,
+            "clip_skip": self.clip_skip, "preview": self.preview, "refiner": self.refiner,
+            "refiner_from": self.refiner_from, "bootstrap": self.bootstrap, "masks": self.masks,
             "crop_after": self.crop, "say_places": self.places, "join_prompts": self.join,
             "panorama": self.panorama, "stride": self.stride, "wrap": self.wrap}
         self._wire()
@@ -127,6 +129,7 @@ class Regions(RunForm):
             self._machine(start)
             self._lines("schedule", "batch", "preview", "precision")
             self._clip_skip(start)
+            self._refiner(start)
             self.crop = NumberField("Crops after, % of the steps", start["crop_after"], low=0, high=100, step=5,
                                     slider=True)
             self.notes.place("crop_after")
@@ -272,9 +275,11 @@ class Regions(RunForm):
         except LoomError as error:
             untouched = {**values, "canvas": composition.untouched(values["canvas"])}
             return [*self._fill(untouched), lines((), BadRequest(str(error).replace(path.name, name), "regions"))]
-        model = model_here(request.model, self.studio.catalogue.names()) or values["model"]
-        return self._take({**values, **form.from_request(request), "model": model, "preview": values["preview"],
-                           "batch": values["batch"]}, request, self._cell(model))
+        names = self.studio.catalogue.names()
+        model = model_here(request.model, names) or values["model"]
+        refiner = model_here(request.refiner, names) or request.refiner  # one that is not here is told beside it
+        return self._take({**values, **form.from_request(request), "model": model, "refiner": refiner,
+                           "preview": values["preview"], "batch": values["batch"]}, request, self._cell(model))
 
     def _cell(self, model: str) -> int:
         """Pixels of a latent cell."""

@@ -36,7 +36,6 @@ from ui.stream import empty
 from ui.studio import Studio
 
 SCOPE = "txt2img"
-NO_REFINER = ("None", "")
 COUNTED = ("prompt", "negative_prompt", "style", "model", "steps")  # what the number of tokens hangs on
 OTHER_EXAMPLES = ["a lighthouse on a cliff at sunset", "a bowl of lemons on a wooden table, morning light",
                   "an old tram in a narrow street, rain"]
@@ -114,11 +113,7 @@ class TextToImage(RunForm):
         self._machine(start)
         self._lines("preview", "precision")
         self._clip_skip(start)
-        shown = takes_refiners(self.studio, self.studio.model)
-        with gr.Row(elem_classes=["pair three"], visible=shown) as self.refining:
-            self.refiner = gr.Dropdown([NO_REFINER], value=start["refiner"], label="Refiner", allow_custom_value=True)
-            self.refiner_from = NumberField("Takes over at", start["refiner_from"], low=0, high=1, step=0.05)
-        self._lines("refiner", "refiner_from")
+        self._refiner(start)
 
     # -- what happens when
 
@@ -144,12 +139,10 @@ class TextToImage(RunForm):
             side.input(None, [self.width, self.height], [self.size], show_progress="hidden", api_visibility="private",
                        js=f"(w, h) => {_offered_sizes_js(self.studio)}.includes(`${{w}}x${{h}}`) ? `${{w}}x${{h}}` "
                           f": '{form.CUSTOM}'")
-        of_model = [self.size, self.style, self.refiner, self.refining, self.words,
-                    self.about, self.card, self.notes, self.bar]
+        of_model = [self.size, self.style, self.words, self.about, self.card, self.notes, self.bar]
         settings = [self.width, self.height, self.sampler, self.schedule, self.steps, self.guidance]
         self.chosen(self.change_model, inputs, [*settings, *of_model], **QUICK).then(**remembered)
         self._wire_presets()
-        self.more.expand(self.offer_refiners, [self.model, self.refiner], [self.refiner], **QUICK)
         self.generate.click(self.submit, inputs, marks, trigger_mode="multiple", **QUICK).then(**remembered).then(
             **follow)
         self.stage.example(self.take_example, None, [self.prompt], **QUICK).then(
@@ -198,11 +191,6 @@ class TextToImage(RunForm):
         owner = owner_of(request)
         return gr.Dropdown(choices=self._styles(model, owner),
                            value=self._style_there({"model": model, "style": style}, owner))
-
-    def offer_refiners(self, model: str, refiner: str) -> Any:
-        """The refiners that go with a model, as far as they are known by now."""
-        known = self.studio.refiners() if takes_refiners(self.studio, model) else []
-        return gr.Dropdown(choices=[NO_REFINER, *((Path(name).name, name) for name in known)], value=refiner)
 
     def offer_presets(self, model: str, request: gr.Request) -> tuple[Any, Any, Any]:
         """The lists of styles and presets as they are now, and the files that are left out."""
@@ -272,12 +260,12 @@ class TextToImage(RunForm):
 
     def _fill(self, values: dict[str, Any], owner: str) -> list[Any]:
         """The whole form with these values in it, for `filled`."""
+        values = self.seen(values)
         values["style"] = self._style_there(values, owner)
         about = self._of_model(values, owner)
         schedule = gr.Dropdown(choices=form.schedules(values["sampler"]), value=values["schedule"])
         model = gr.Dropdown(choices=choices(self.studio), value=values["model"])  # a pair may not be listed yet
-        own = {name: about.pop(name) for name in ("style", "refiner")}
-        fields = {**values, **own, "schedule": schedule, "model": model}
+        fields = {**values, "style": about.pop("style"), "schedule": schedule, "model": model}
         return [*(fields[name] for name in self.fields), *about.values(), self._review(values, owner),
                 bar_state(self.studio, values["model"])]
 
@@ -321,11 +309,9 @@ class TextToImage(RunForm):
         size = form.size_name(values["width"], values["height"])
         if size not in [name for _, name in form.sizes(info)]:
             size = form.CUSTOM
-        card, refined = model_card(info), takes_refiners(self.studio, values["model"])
-        values["refiner"] = values["refiner"] if refined else ""  # in sight: there is no such field then
+        card = model_card(info)
         return {"size": gr.Dropdown(choices=form.sizes(info), value=size),
                 "style": gr.Dropdown(choices=self._styles(values["model"], owner), value=values["style"]),
-                "refiner": self.offer_refiners(values["model"], values["refiner"]), "refining": gr.Row(visible=refined),
                 "words": at_hand(info, self.studio.extras), "about": gr.Accordion(visible=bool(card)),
                 "card": card}
 
@@ -334,11 +320,6 @@ class TextToImage(RunForm):
 
     def _styles(self, model: str, owner: str) -> list[str]:
         return [form.NO_STYLE, *(style.name for style in self.studio.styles_for(model, owner))]
-
-
-def takes_refiners(studio: Studio, model: str) -> bool:
-    info = studio.info(model)
-    return info is not None and info.family == "sdxl"
 
 
 def examples(info: ModelInfo | None) -> list[str]:

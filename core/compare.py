@@ -1,7 +1,8 @@
 """Comparisons: axes over the fields of a Request -> cells, each an ordinary run -> rows of figures.
 
 A specification is a Request's fields as JSON, in which any field of AXES may be a list, under its own name or its
-plural: {"prompt": "a red boat", "samplers": ["Euler", "Heun"], "steps": [5, 10, 20], "seeds": [1, 2]}.
+plural: {"prompt": "a red boat", "samplers": ["Euler", "Heun"], "steps": [5, 10, 20], "seeds": [1, 2]}. When a refiner
+takes over is an axis too, on which "none" leaves it out: {"refiner": "refiner", "refiners_from": ["none", 0.6, 0.8]}.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from core.request import MAX_STEPS, Request
 AXES = {"model": "models", "prompt": "prompts", "negative_prompt": "negative_prompts", "sampler": "samplers",
         "schedule": "schedules", "steps": "steps", "guidance": "guidances", "seed": "seeds", "width": "widths",
         "height": "heights", "precision": "precisions", "clip_skip": "clip_skips", "bootstrap": "bootstraps",
-        "masks": "masks", "crop_after": "crops_after", "stride": "strides", "panorama": "panoramas"}
+        "masks": "masks", "crop_after": "crops_after", "stride": "strides", "panorama": "panoramas",
+        "refiner_from": "refiners_from"}
+NO_REFINER = "none"  # on the axis refiners_from: a cell without it
 MAX_CELLS = 400
 EQUAL = "equal_evaluations"  # steps then mean network calls, the same for every sampler
 EXACT = "Heun"  # the sampler of the reference: second order, without noise of its own
@@ -135,6 +138,9 @@ def plan(values: dict[str, Any]) -> Comparison:
         raise BadRequest(f"{REFERENCE} must be 0 (none) or a whole number from {least} to {MAX_STEPS}, not "
                          f"{str(reference)[:40]!r}.")
     axes, fixed = _split(values)
+    if any(axis.field == "refiner_from" for axis in axes) and not fixed.get("refiner"):
+        raise BadRequest("The axis refiners from says when a refiner takes over, and none is named: give its name as "
+                         "refiner.", "refiner")
     count = 1
     for axis in axes:
         count *= len(axis.values)
@@ -171,6 +177,8 @@ def shown(field: str, value: Any, equal: bool = False) -> str:
         return Path(str(value)).name if field == "model" else str(value)
     if field == "steps":
         return f"{value} {'call' if equal else 'step'}{'s' * (value != 1)}"
+    if field == "refiner_from" and value == NO_REFINER:
+        return "no refiner"
     return f"{field.replace('_', ' ')} {value}"
 
 
@@ -208,6 +216,8 @@ def _split(values: dict[str, Any]) -> tuple[list[Axis], dict[str, Any]]:
 
 
 def _request(fixed: dict[str, Any], asked: dict[str, Any], equal: bool) -> tuple[Request | None, str, str | None]:
+    if asked.get("refiner_from") == NO_REFINER:
+        fixed, asked = fixed | {"refiner": ""}, {k: v for k, v in asked.items() if k != "refiner_from"}
     try:
         request = Request.parse(fixed | asked)
         if equal:

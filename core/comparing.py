@@ -194,7 +194,7 @@ class Store:
                 metadata.save_png(done.pictures[k], file, request.single(k).replace(precision=done.precision))
             np.save(path.with_suffix(".npy"), done.latents)
             record = {"request": request.to_dict(), "evaluations": done.evaluations, "seconds": done.seconds,
-                      "precision": done.precision, "weights": self.weights(request.model)}
+                      "precision": done.precision, "weights": self._weights_of(request)}
             write_text(path.with_suffix(".json"), json.dumps(record, indent=1))
         return Result(cell, path, done.latents, done.evaluations, done.seconds, done.precision)
 
@@ -204,7 +204,7 @@ class Store:
         assert request is not None
         try:
             record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            if Request.parse(record["request"]) != request or record.get("weights", "") != self.weights(request.model):
+            if Request.parse(record["request"]) != request or record.get("weights", "") != self._weights_of(request):
                 return None
             for file in _files(path, request.batch):
                 with Image.open(file) as image:
@@ -213,6 +213,10 @@ class Store:
                           float(record["seconds"]), str(record["precision"]))
         except (OSError, ValueError, KeyError, TypeError, LoomError):
             return None
+
+    def _weights_of(self, request: Request) -> str:
+        """The model's, and those of its refiner."""
+        return " ".join(self.weights(name) for name in (request.model, request.refiner) if name)
 
 
 def _files(first: Path, batch: int) -> list[Path]:

@@ -367,9 +367,11 @@ def planes_of(contest: Contest) -> list[planes.Plane]:
 
 
 def _of_other_weights(contest: Contest, weights: Weights) -> bool:
-    """Whether a finished cell was made with other weights than its model has now."""
+    """Whether a finished cell was made with other weights than its model, or its refiner, has now."""
     jobs = [job for k in contest.done() if (job := contest.jobs[k])]
-    return any(run.outline.model != weights(job.request.model) for job in jobs if (run := _kept(job)))
+    return any((run.outline.model, run.outline.refiner) != (
+        weights(job.request.model), weights(job.request.refiner) if job.request.refiner else "")
+        for job in jobs if (run := _kept(job)))
 
 
 def _changes(job: Job | None) -> list[float]:

@@ -37,7 +37,8 @@ FEW = ("DPM++ 2M", "Euler", "Heun", "UniPC")  # to begin with: a multistep, the 
 USUAL = "5 10 20"  # steps
 MOST_WARNINGS = 3
 LATELY = 6  # runs whose pace tells how long the next ones take
-FIELDS = ("prompt", "negative_prompt", "model", "schedule", "guidance", "width", "height", "precision", "clip_skip")
+FIELDS = ("prompt", "negative_prompt", "model", "schedule", "guidance", "width", "height", "precision", "clip_skip",
+          "refiner")
 NUMBERS = ("guidance", "width", "height", "clip_skip")
 
 
@@ -72,13 +73,16 @@ def _told(advice: Advice) -> dict[str, Any]:
 def from_spec(spec: Mapping[str, Any], decoder: str) -> dict[str, Any]:
     """The values of a form that asks for a comparison anew, but for the model; what the form has no field for, such as
     several guidances, is left out."""
-    found: dict[str, Any] = {name: str(spec[name]) for name in FIELDS if name != "model"
-                             and isinstance(spec.get(name), (str, int, float))}
-    for field, axis in (("sampler", "samplers"), ("steps", "steps"), ("seed", "seeds")):
+    found: dict[str, Any] = {"refiner": ""} | {name: str(spec[name]) for name in FIELDS if name != "model"
+                                               and isinstance(spec.get(name), (str, int, float))}
+    for field, axis in (("sampler", "samplers"), ("steps", "steps"), ("seed", "seeds"),
+                        ("refiner_from", "refiners_from")):
         values = spec.get(axis, spec.get(field))
         if values not in (None, []):
             found[axis] = values if isinstance(values, list) else [values]
-    found |= {name: " ".join(map(str, found[name])) for name in ("steps", "seeds") if name in found}
+    found |= {name: " ".join(map(str, found[name])) for name in ("steps", "seeds", "refiners_from") if name in found}
+    if "refiners_from" in found:
+        found["refiner_from"] = found.pop("refiners_from")
     return {**found, "equal": bool(spec.get("equal_evaluations")), "reference": str(spec.get("reference_steps", 0)),
             "preview": decoder}
 
@@ -87,7 +91,8 @@ def numbers(typed: object, field: str) -> list[Any]:
     """"5, 10 20" -> [5, 10, 20]; what is no number stays as it is, so that Request can say what is wrong."""
     values = [form.number(word) for word in re.split(r"[\s,;]+", str(typed or "").strip()) if word]
     if not values:
-        raise BadRequest(f"Name one number of {field} at least, such as {'20' if field == 'steps' else '1'}.", field)
+        example = {"steps": "20", "refiner_from": "0.8"}.get(field, "1")
+        raise BadRequest(f"Name one number of {field.replace('_', ' ')} at least, such as {example}.", field)
     return list(dict.fromkeys(values))
 
 
@@ -99,8 +104,10 @@ def to_spec(values: Mapping[str, Any]) -> dict[str, Any]:
     spec: dict[str, Any] = {name: values[name] or "" for name in FIELDS}
     spec |= {name: form.number(values[name]) for name in NUMBERS}
     seeds = numbers(values["seeds"], "seeds") if str(values["seeds"] or "").strip() else [draw_seed()]
-    # the order of the axes is that of the grid: rows of samplers, then seeds; columns of steps
+    # the order of the axes is that of the grid: rows of samplers, then seeds, then shares refined; columns of steps
     spec |= {"samplers": chosen, **({"seeds": seeds} if len(seeds) > 1 else {"seed": seeds[0]})}
+    if spec["refiner"]:
+        spec["refiners_from"] = numbers(values["refiner_from"], "refiner_from")
     return spec | {"steps": numbers(values["steps"], "steps"), "equal_evaluations": bool(values["equal"]),
                    "reference_steps": form.number(str(values["reference"] or "0"))}
 

@@ -18,6 +18,7 @@ from ui.studio import Studio
 
 _DEFAULT = Request()
 _SAMPLERS, _STEPS, _SEEDS = ["DPM++ 2M", "Euler", "Heun"], [10, 20], [0]
+_SHARES: list[float | str] = [_DEFAULT.refiner_from]
 
 
 def add(studio: Studio) -> None:
@@ -30,17 +31,21 @@ def add(studio: Studio) -> None:
         seeds: list[int] = _SEEDS, negative_prompt: str = _DEFAULT.negative_prompt, model: str = studio.model,
         schedule: str = _DEFAULT.schedule, guidance: float = _DEFAULT.guidance, width: int = native_width,
         height: int = native_height, precision: str = _DEFAULT.precision, equal_evaluations: bool = False,
-        reference_steps: int = 0, person: gr.Request | None = None,
+        reference_steps: int = 0, refiner: str = _DEFAULT.refiner, refiners_from: list[float | str] = _SHARES,
+        person: gr.Request | None = None,
     ) -> tuple[gr.FileData, list[dict], list[gr.FileData]]:
         spec = dict(prompt=prompt, samplers=samplers, seeds=seeds, steps=steps, negative_prompt=negative_prompt,
                     model=model, schedule=schedule, guidance=guidance, width=width, height=height,
                     precision=precision, equal_evaluations=equal_evaluations, reference_steps=reference_steps)
+        if refiner:
+            spec |= dict(refiner=refiner, refiners_from=refiners_from)
         return await answer(studio.catalogue, contests, spec, owner_of(person))
 
     gr.api(compare, api_name="compare", concurrency_limit=None, api_description=(
         "Compares samplers, steps and seeds. Returns the labelled grid (PNG), a table with a row for every cell "
         "(evaluations, seconds, and with reference_steps the distance to a run of so many Heun steps), and the cells' "
-        "PNG files with metadata. equal_evaluations: steps count network calls, the same for every sampler."))
+        "PNG files with metadata. equal_evaluations: steps count network calls, the same for every sampler. "
+        "refiners_from: when SDXL's refiner takes over, each from 0 to 1, or \"none\"."))
 
 
 async def answer(catalogue: Catalogue, contests: Contests, spec: dict[str, Any],

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
+from core.compare import NO_REFINER as NEVER
 from core.jobs import Job
 from core.request import Preview, Request
 from ui import form, line
@@ -59,7 +60,7 @@ class RunForm:
     more: gr.Accordion
     refining: gr.Row
     refiner: gr.Dropdown
-    refiner_from: NumberField
+    refiner_from: NumberField | gr.Textbox
 
     def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown, panel: ModelsPanel):
         self.studio, self.bar, self.model = studio, bar, model
@@ -93,12 +94,14 @@ class RunForm:
         self.clip_skip = NumberField("Clip skip", start["clip_skip"], low=1, high=12)
         self.notes.place("clip_skip")
 
-    def _refiner(self, start: dict[str, Any]) -> None:
-        """In sight where the model takes one."""
+    def _refiner(self, start: dict[str, Any], several: bool = False) -> None:
+        """In sight where the model takes one. several: it may take over at several places, each compared."""
         shown = self.studio.takes_refiners(self.studio.model)
         with gr.Row(elem_classes=["pair three"], visible=shown) as self.refining:
             self.refiner = gr.Dropdown([NO_REFINER], value=start["refiner"], label="Refiner", allow_custom_value=True)
-            self.refiner_from = NumberField("Takes over at", start["refiner_from"], low=0, high=1, step=0.05)
+            self.refiner_from = gr.Textbox(
+                start["refiner_from"], label="Takes over at", placeholder=f"0.6 0.8 {NEVER}", min_width=80,
+            ) if several else NumberField("Takes over at", start["refiner_from"], low=0, high=1, step=0.05)
         self._lines("refiner", "refiner_from")
 
     def _lines(self, *names: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from core import metadata
 from core.engine import Engine
 from core.models.catalogue import Catalogue
+from tests.browser import test_compare as comparing
 from tests.browser.test_regions import DROP, drag, prompt_of, regions_tab, rest
 from tests.browser.waiting import has_value, is_shown
 from tests.originals import make_pipeline, write_original
@@ -38,7 +39,7 @@ def refiner(page: Any) -> Any:
 
 
 def takes_over(page: Any) -> Any:
-    return page.get_by_role("spinbutton", name="Takes over at").locator("visible=true")
+    return page.get_by_label("Takes over at").and_(page.locator("input, textarea")).locator("visible=true")
 
 
 def choose(page: Any, share: str) -> None:
@@ -100,3 +101,18 @@ def test_regions_are_refined_by_the_same_fields_which_a_picture_and_a_reload_bri
     page.evaluate(DROP, ["made.png", "image/png", list(path.read_bytes())])
     has_value(takes_over(page), "0.4")
     has_value(refiner(page), "refiner")
+
+
+def test_a_comparison_with_and_without_it_shows_a_row_for_each_share(visit: Any, studio: Served) -> None:
+    page = visit(studio)
+    comparing.ask(page, ["Euler"], "3", width="128")
+    choose(page, "none, 0.5")
+    comparing.compare(page)
+    comparing.board(page, "done")
+    for share in ("no refiner", "refiner from 0.5"):
+        comparing.tile(page, f"Euler, {share}, 3 steps, finished").wait_for()
+    refiner(page).click()
+    page.get_by_role("option", name="None").click()
+    comparing.says(page.locator('[data-line="compare:status"]'), "1 cell ")
+    choose_model(page, "sd1")
+    refiner(page).wait_for(state="detached")

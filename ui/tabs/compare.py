@@ -31,7 +31,8 @@ from ui.tabs.text_to_image import examples
 
 SCOPE = "compare"
 LOST = "This comparison is not in the outputs folder any more: choose another one, or compare anew."
-MORE = ("negative_prompt", "guidance", "schedule", "width", "height", "preview", "precision", "clip_skip")
+MORE = ("negative_prompt", "guidance", "schedule", "width", "height", "preview", "precision", "clip_skip", "refiner",
+        "refiner_from")
 MAX_PAGES = 1_000  # whose comparison is remembered
 _EQUAL = "Steps then count network calls: a sampler that asks twice a step takes half as many."
 
@@ -65,7 +66,8 @@ class Compare(RunForm):
                        "samplers": self.samplers, "steps": self.steps, "equal": self.equal, "seeds": self.seeds,
                        "reference": self.reference, "schedule": self.schedule, "guidance": self.guidance,
                        "width": self.width, "height": self.height, "preview": self.preview,
-                       "precision": self.precision, "clip_skip": self.clip_skip}
+                       "precision": self.precision, "clip_skip": self.clip_skip, "refiner": self.refiner,
+                       "refiner_from": self.refiner_from}
         self._wire()
 
     # -- what stands where
@@ -97,6 +99,7 @@ class Compare(RunForm):
             self._machine(start)
             self._lines("preview", "precision")
             self._clip_skip(start)
+            self._refiner(start, several=True)
 
     # -- what happens when
 
@@ -107,14 +110,15 @@ class Compare(RunForm):
         # the pace of what was just made tells how long the next one takes
         told: dict[str, Any] = {"fn": self.retell, "inputs": inputs, "outputs": [self.notes], **QUICK}
         marks = [self.notes, self.seeds, self.more]
-        for text in (self.prompt, self.negative, self.steps, self.seeds):
+        self._wire_refiner()
+        for text in (self.prompt, self.negative, self.steps, self.seeds, self.refiner_from):
             text.change(self.review, inputs, [self.notes], trigger_mode="always_last", **QUICK)
             text.change(trigger_mode="multiple", **self.remembering(anyhow=False))
         counted: set[Block] = {self.prompt, self.negative, self.steps, self.model}
         for event in (self.prompt.change, self.negative.change, self.steps.change, self.chosen):
             event(self.count, counted, [self.tokens], trigger_mode="always_last", **QUICK)
         for field in (self.samplers, self.equal, self.reference, self.schedule, self.guidance, self.width, self.height,
-                      self.preview, self.precision, self.clip_skip):
+                      self.preview, self.precision, self.clip_skip, self.refiner):
             field.input(self.review, inputs, [self.notes], trigger_mode="always_last", **QUICK)
             field.input(trigger_mode="multiple", **remembered)
         self.chosen(self.change_model, inputs, filled, **QUICK).then(**remembered)

@@ -11,16 +11,18 @@ import pytest
 from gradio.context import LocalContext
 from starlette.requests import Request
 
+from core.presets import load_styles
+from core.samplers import SAMPLERS, SCHEDULES
 from ui import languages
-from ui.languages import ENGLISH, LANGUAGES, say, table, word
+from ui.languages import ENGLISH, LANGUAGES, say, table, told, word
 
 UI = Path(languages.__file__).parent.parent
 FORM = re.compile(r"\.(one|other)$")
 
 
 def keys(language: str) -> set[str]:
-    """Keys without their forms: Chinese has no plural."""
-    return {FORM.sub("", key) for key in table(language)}
+    """Keys without their forms: Chinese has no plural. What core says has no key in English."""
+    return {FORM.sub("", key) for key in table(language) if not key.startswith("core.")}
 
 
 def holes(text: str) -> set[str]:
@@ -30,7 +32,8 @@ def holes(text: str) -> set[str]:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_language_has_every_word_with_the_same_values(language: str) -> None:
     assert keys(language) == keys(ENGLISH)
-    for key, text in table(language).items():
+    for key in keys(language) & set(table(language)):
+        text = table(language)[key]
         assert text.strip()
         base = FORM.sub("", key)
         english = [other for name, other in table(ENGLISH).items() if FORM.sub("", name) == base]
@@ -47,6 +50,20 @@ def test_chinese_is_chinese() -> None:
 
 
 NAMES: list[str] = []
+
+
+def test_all_that_core_says_of_samplers_schedules_and_styles_is_told_in_chinese() -> None:
+    said = {*(entry.words for entry in SAMPLERS.values()), *SCHEDULES.values(),
+            *(style.words for style in load_styles().values())}
+    assert {key.removeprefix("core.") for key in table("zh-CN") if key.startswith("core.")} == said
+    languages.asks("zh-CN")
+    try:
+        assert told("large square pixels") == "大块方形像素" and told("somebody's own") == "somebody's own"
+        with languages.speaking():
+            assert told("large square pixels") == "large square pixels" and say("tab.history") == "History"
+        assert say("tab.history") == "历史"
+    finally:
+        languages.asks(None)
 
 
 def sources() -> dict[Path, str]:
@@ -87,7 +104,7 @@ def test_the_first_language_a_browser_asks_for_is_spoken(accepted: str, expected
     try:
         assert say("tab.history") == expected
     finally:
-        languages.asks("")
+        languages.asks(None)
 
 
 def test_values_are_put_in_and_a_missing_one_is_an_error() -> None:
@@ -101,7 +118,9 @@ def test_values_are_put_in_and_a_missing_one_is_an_error() -> None:
 
 
 def test_gradio_is_told_every_word_under_a_name_of_its_own() -> None:
+    history, named = word("tab.history"), word("form.automatic-schedule", schedule="Karras")
     told = languages.for_gradio().translations
     assert set(told) == set(LANGUAGES)
-    assert told["zh-CN"][word("tab.history").key] == "历史"
+    assert told["zh-CN"][history.key] == "历史"
+    assert (told["en"][named.key], told["zh-CN"][named.key]) == ("Automatic (Karras)", "自动（Karras）")
     assert "</script" not in languages.script()[len("<script>"):-len("</script>")]

@@ -14,6 +14,7 @@ from core.errors import BadRequest, LoomError
 from core.jobs import Job
 from core.owners import home
 from ui.components.base import file_url
+from ui.languages import speaking
 from ui.stream import settings_line
 from ui.studio import Studio
 
@@ -40,7 +41,9 @@ def answer_of(studio: Studio, job: Job, notes: Sequence[Note] = ()) -> tuple[Any
     request, outputs = job.request, home(studio.jobs.outputs, job.owner)
     kept = job.trajectory if job.trajectory and job.trajectory.is_relative_to(outputs) else None
     lines = [*(note.text for note in notes), *([job.note] if job.note else [])]
-    info = {"seed": request.seed, "settings": settings_line(request), "request": request.to_dict(),
+    with speaking():
+        settings = settings_line(request)
+    info = {"seed": request.seed, "settings": settings, "request": request.to_dict(),
             "evaluations": job.steps[-1].evaluations if job.steps else 0, "seconds": round(job.seconds, 3),
             "stopped": job.state == "stopped", "notes": lines,
             "trajectory": kept.relative_to(outputs).as_posix() if kept else "",

@@ -11,6 +11,7 @@ from core.models.distilled import SETTINGS, is_advice
 from core.presets import Style
 from core.request import Preview, Request, draw_seed
 from core.samplers import SAMPLERS, SCHEDULES
+from ui.languages import say, told, word
 
 # The fields of a Request that a text to image form asks for, in the order of the endpoint's arguments.
 FIELDS = ("prompt", "negative_prompt", "model", "sampler", "schedule", "steps", "guidance", "seed", "width", "height",
@@ -18,15 +19,14 @@ FIELDS = ("prompt", "negative_prompt", "model", "sampler", "schedule", "steps", 
 ADVISED = SETTINGS  # what some models recommend
 NO_STYLE = "None"
 CUSTOM = "Custom"
+AUTOMATIC = "Automatic"  # as a Request says it
+Choice = tuple[Any, str]  # what is shown, and the value
 # folded away at first
 MORE = ("schedule", "guidance", "seed", "batch", "width", "height", "precision", "clip_skip", "preview", "refiner",
         "refiner_from")
-PREVIEWS = [("Full decoder", "vae"), ("Automatic (at most 5 % slower)", "auto"), ("Small decoder", "tiny"),
-            ("Linear", "linear"), ("Off", "none")]
-_PREVIEW_WORDS = {"vae": "Each step as sharp as the result.", "tiny": "Each step by a small network: quick.",
-                  "linear": "Each step by a colour map: free, coarse.", "none": "Only the result is decoded.",
-                  "auto": "The sharpest that costs 5 % at most, as measured here; steps left out come after the run."}
-PRECISIONS = [("Automatic", "auto"), ("32 bit", "fp32"), ("bfloat16", "bf16"), ("float16", "fp16")]
+PREVIEWS: list[Choice] = [(word(f"preview.{name}"), name) for name in ("vae", "auto", "tiny", "linear", "none")]
+PRECISIONS: list[Choice] = [(word("form.automatic"), "auto"), (word("form.fp32"), "fp32"),
+                            ("bfloat16", "bf16"), ("float16", "fp16")]
 
 _NUMBER = re.compile(r"[+-]?(\d{1,400}(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
@@ -105,41 +105,42 @@ def size_name(width: str, height: str) -> str:
     return f"{width}x{height}"
 
 
-def sizes(info: ModelInfo | None) -> list[tuple[str, str]]:
+def sizes(info: ModelInfo | None) -> list[Choice]:
     """(label, value) of the sizes offered for a model: its own, one wider, one taller, and Custom."""
     if info is None:
-        return [("Custom", CUSTOM)]
+        return [(word("form.custom"), CUSTOM)]
     width, height, multiple = info.width, info.height, info.multiple
     long, tall = (round(side * 1.5 / multiple) * multiple for side in (width, height))
     offered = [(width, height), (long, height), (width, tall)]
-    return [*((f"{w} × {h}", size_name(str(w), str(h))) for w, h in offered), ("Custom", CUSTOM)]
+    return [*((f"{w} × {h}", size_name(str(w), str(h))) for w, h in offered), (word("form.custom"), CUSTOM)]
 
 
-def schedules(sampler: str | None) -> list[tuple[str, str]]:
+def schedules(sampler: str | None) -> list[Choice]:
     """(label, value) of the schedules a sampler accepts; all of them for a sampler nobody knows."""
     if sampler is None or sampler not in SAMPLERS:
-        return [(name, name) for name in SCHEDULES]
+        return [(word("form.automatic") if name == AUTOMATIC else name, name) for name in SCHEDULES]
     entry = SAMPLERS[sampler]
-    return [(f"Automatic ({entry.automatic})", "Automatic"), *((name, name) for name in entry.schedules)]
+    return [(word("form.automatic-schedule", schedule=entry.automatic), AUTOMATIC),
+            *((name, name) for name in entry.schedules)]
 
 
 def hints(values: Values, style: Style | None = None) -> dict[str, str]:
     """A line of help beside a field, where nothing more urgent stands."""
     found = {}
     if values["sampler"] in SAMPLERS:
-        found["sampler"] = _sentence(SAMPLERS[values["sampler"]].words)
-    if values["schedule"] in SCHEDULES and values["schedule"] != "Automatic":
-        found["schedule"] = _sentence(SCHEDULES[values["schedule"]])
-    if values["preview"] in _PREVIEW_WORDS:
-        found["preview"] = _PREVIEW_WORDS[values["preview"]]
+        found["sampler"] = _sentence(told(SAMPLERS[values["sampler"]].words))
+    if values["schedule"] in SCHEDULES and values["schedule"] != AUTOMATIC:
+        found["schedule"] = _sentence(told(SCHEDULES[values["schedule"]]))
+    if values["preview"] in [name for _, name in PREVIEWS]:
+        found["preview"] = say(f"preview.words.{values['preview']}")
     if str(values.get("clip_skip", "1")).strip() != "1":
-        found["clip_skip"] = "1: the text encoder's last layer. 2: the one before, which some checkpoints want."
+        found["clip_skip"] = say("form.clip-skip")
     if values.get("refiner"):
-        found["refiner"] = "Takes over at that share of the noise's course, with the same prompt, to the end."
+        found["refiner"] = say("form.refiner")
     if style:
-        found["style"] = _sentence(style.words)
+        found["style"] = _sentence(told(style.words))
     return found
 
 
 def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:] + "." if words else ""
+    return say("form.sentence", words=words[:1].upper() + words[1:]) if words else ""

@@ -22,6 +22,7 @@ from ui.components.notes import Notes
 from ui.components.number import NumberField
 from ui.components.seed import SeedField
 from ui.components.stage import Stage
+from ui.languages import say, word
 from ui.owners import owner_of
 from ui.stream import Desk
 from ui.studio import Studio
@@ -29,8 +30,7 @@ from ui.studio import Studio
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 WATCH: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private",
                          "trigger_mode": "multiple"}
-NO_REFINER = ("None", "")
-LOST = "The studio was started anew since the last run. Its pictures are in the outputs folder."
+NO_REFINER = (word("form.no-refiner"), "")
 # Into the browser's memory without asking the server. A page that opens changes its texts too, to nothing: that is no
 # reason to forget what was typed before.
 REMEMBER = """(kept, ...values) => {
@@ -75,7 +75,7 @@ class RunForm:
     # -- fields
 
     def _guidance(self, start: dict[str, Any]) -> None:
-        self.guidance = NumberField("Guidance", start["guidance"], low=1, high=30, step=0.5, slider=True)
+        self.guidance = NumberField("field.guidance", start["guidance"], low=1, high=30, step=0.5, slider=True)
         self.notes.place("guidance")
 
     def _seed(self) -> None:
@@ -83,25 +83,27 @@ class RunForm:
         self.notes.place("seed")
 
     def _schedule(self, start: dict[str, Any]) -> None:
-        self.schedule = gr.Dropdown(form.schedules(start["sampler"]), value=start["schedule"], label="Schedule")
+        self.schedule = gr.Dropdown(form.schedules(start["sampler"]), value=start["schedule"],
+                                    label=word("field.schedule"))
 
     def _machine(self, start: dict[str, Any]) -> None:
         with gr.Row(elem_classes=["pair"]):
-            self.preview = gr.Dropdown(form.PREVIEWS, value=start["preview"], label="Preview")
-            self.precision = gr.Dropdown(form.PRECISIONS, value=start["precision"], label="Precision")
+            self.preview = gr.Dropdown(form.PREVIEWS, value=start["preview"], label=word("field.preview"))
+            self.precision = gr.Dropdown(form.PRECISIONS, value=start["precision"], label=word("field.precision"))
 
     def _clip_skip(self, start: dict[str, Any]) -> None:
-        self.clip_skip = NumberField("Clip skip", start["clip_skip"], low=1, high=12)
+        self.clip_skip = NumberField("field.clip-skip", start["clip_skip"], low=1, high=12)
         self.notes.place("clip_skip")
 
     def _refiner(self, start: dict[str, Any], several: bool = False) -> None:
         """In sight where the model takes one. several: it may take over at several places, each compared."""
         shown = self.studio.takes_refiners(self.studio.model)
         with gr.Row(elem_classes=["pair three"], visible=shown) as self.refining:
-            self.refiner = gr.Dropdown([NO_REFINER], value=start["refiner"], label="Refiner", allow_custom_value=True)
+            self.refiner = gr.Dropdown([NO_REFINER], value=start["refiner"], label=word("field.refiner"),
+                                       allow_custom_value=True)
             self.refiner_from = gr.Textbox(
-                start["refiner_from"], label="Takes over at", placeholder=f"0.6 0.8 {NEVER}", min_width=80,
-            ) if several else NumberField("Takes over at", start["refiner_from"], low=0, high=1, step=0.05)
+                start["refiner_from"], label=word("field.refiner-from"), placeholder=f"0.6 0.8 {NEVER}", min_width=80,
+            ) if several else NumberField("field.refiner-from", start["refiner_from"], low=0, high=1, step=0.05)
         self._lines("refiner", "refiner_from")
 
     def _lines(self, *names: str) -> None:
@@ -169,7 +171,7 @@ class RunForm:
         """What this page's runs show, until all are over."""
         page = page_of(request)
         if self.desk.lost(page):
-            yield self.empty_stage(model, LOST), bar_state(self.studio, model)
+            yield self.empty_stage(model, say("form.lost")), bar_state(self.studio, model)
         state = None
         async for state in self.desk.follow(page):
             yield state, bar_state(self.studio, model)

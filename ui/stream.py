@@ -17,11 +17,11 @@ from core.errors import LoomError
 from core.jobs import Job, Jobs
 from core.request import Request
 from ui.components.base import file_url
+from ui.languages import say
 
 REFRESH = 1.0  # seconds after which a waiting run's place in the queue is looked at again
 LOOK = 0.1  # seconds between looks for the next run of "forever"
 MAX_PAGES = 1_000  # whose list of runs is remembered
-DECODER_NAMES = {"vae": "full decoder", "tiny": "small decoder", "linear": "linear map"}
 
 State = dict[str, Any]
 
@@ -33,11 +33,14 @@ def settings_line(request: Request) -> str:
         sampler = f"{sampler} {samplers.resolve(sampler, request.schedule, request.steps)[1]}"
     except LoomError:
         pass
-    batch = f"{request.batch} pictures · " if request.batch > 1 else ""
-    refiner = f" · {Path(request.refiner).name} from {request.refiner_from:g}" if request.refiner else ""
-    return (f"seed {request.seed} · {sampler} · {request.steps} step{'s' * (request.steps > 1)} · "
-            f"guidance {request.guidance:g} · {request.width}×{request.height} px · {batch}"
-            f"{Path(request.model).name}{refiner}")
+    parts = [say("settings.seed", seed=request.seed), sampler, say("settings.steps", n=request.steps),
+             say("settings.guidance", guidance=f"{request.guidance:g}"), f"{request.width}×{request.height} px"]
+    if request.batch > 1:
+        parts.append(say("settings.pictures", n=request.batch))
+    parts.append(Path(request.model).name)
+    if request.refiner:
+        parts.append(say("settings.refiner", refiner=Path(request.refiner).name, share=f"{request.refiner_from:g}"))
+    return " · ".join(parts)
 
 
 def state_of(job: Job, jobs: Jobs, behind: Sequence[str] = (), scope: str = "") -> State:
@@ -72,8 +75,8 @@ def previews_line(job: Job) -> str:
     cost = job.previewer
     if cost is None or not cost.shown:
         return ""
-    names = " and ".join(DECODER_NAMES[name] for name, _ in cost.shown.most_common())
-    return f"previews by the {names}: {cost.spent:.2f} s beside the run, which waited {cost.waited:.2f} s"
+    names = say("previews.and").join(say(f"previews.{name}") for name, _ in cost.shown.most_common())
+    return say("previews.cost", names=names, spent=f"{cost.spent:.2f}", waited=f"{cost.waited:.2f}")
 
 
 def found_in(job: Job) -> list[list[list[Any]]]:
@@ -85,7 +88,7 @@ def found_in(job: Job) -> list[list[list[Any]]]:
 
 
 def empty(examples: Sequence[str], message: str = "", title: str = "") -> State:
-    """The stage before the first run. message: one line on why it is empty, if that needs saying."""
+    """The stage before the first run. message: one line on why it is empty, if that needs saying; title: a key."""
     return {"job": "", "state": "empty", "examples": list(examples), "error": message, "title": title}
 
 

@@ -5,8 +5,8 @@ const AGAIN = 2000; // ms
 export function mount({ element, props, trigger, watch }) {
   const bar = element.querySelector('[data-part="bar"]');
   setInterval(() => {
-    const { facts = [], queue = 0 } = props.value || {};
-    if (!document.hidden && (queue || facts.includes("starting"))) trigger("refresh");
+    const { starting = false, queue = 0 } = props.value || {};
+    if (!document.hidden && (queue || starting)) trigger("refresh");
   }, AGAIN);
 
   function fact(text, kind) {

@@ -8,9 +8,8 @@ from core.errors import LoomError
 from core.models import needs
 from core.models.catalogue import ModelInfo
 from ui.components.base import Scripted
+from ui.languages import say
 from ui.studio import Studio
-
-STARTING = "starting"  # the engine is on its way; the script asks again while this is shown
 
 
 class ModelBar(Scripted):
@@ -25,14 +24,19 @@ class ModelBar(Scripted):
 
 
 def bar_state(studio: Studio, model: str) -> dict[str, Any]:
-    """What the bar shows now. facts: short texts; queue: runs waiting or running, of everybody."""
+    """What the bar shows now. facts: short texts; queue: runs waiting or running, of everybody.
+
+    starting: the engine is on its way, so that the script asks again.
+    """
     info = studio.info(model)
-    facts = [f"{info.width} × {info.height} px"] if info else ["cannot be read"]
+    facts = [f"{info.width} × {info.height} px"] if info else [say("bar.unreadable")]
+    starting = False
     if runner := studio.jobs.runner:
         facts.append(f"{runner.device} · {runner.precision}")
-    elif studio.jobs.warming:
-        facts.append(STARTING)
-    return {"facts": facts, "queue": studio.jobs.queue_length(), "model": model, "title": _memory(studio, info)}
+    elif starting := studio.jobs.warming:
+        facts.append(say("bar.starting"))
+    return {"facts": facts, "starting": starting, "queue": studio.jobs.queue_length(), "model": model,
+            "title": _memory(studio, info)}
 
 
 def _memory(studio: Studio, info: ModelInfo | None) -> str:
@@ -42,4 +46,4 @@ def _memory(studio: Studio, info: ModelInfo | None) -> str:
         needed = needs.words(info, runner.precision if runner else "") if info else ""
     except LoomError:
         return ""
-    return ". ".join(filter(None, (f"Memory: {needed}" if needed else "", runner.tuned if runner else "")))
+    return ". ".join(filter(None, (say("bar.memory", needed=needed) if needed else "", runner.tuned if runner else "")))

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import gradio as gr
 
 from core.checks import Note
 from core.errors import LoomError
 from ui.components.base import Scripted
+from ui.languages import everywhere
+
+Lines = dict[str, list[str]]
 
 
 class Notes(Scripted):
-    """Puts lines into the places that `place` made. Value {field: [kind, text]}; kind: "error", "note" or "hint"."""
+    """Puts lines into the places that `place` made. Value {field: [kind, text]}; kind: "error", "note" or "hint".
+
+    first: makes the lines that stand there before the first value, in the language of who reads them.
+    """
 
     script = "notes.js"
     template = '<div data-part="notes"></div>'
 
-    def __init__(self, scope: str, value: dict[str, list[str]] | None = None, render: bool = True):
-        super().__init__(value or {}, scope=scope, elem_classes=["invisible"], render=render)
+    def __init__(self, scope: str, value: Lines | None = None, first: Callable[[], Lines] = dict, render: bool = True):
+        super().__init__(value, scope=scope, first=everywhere(first), elem_classes=["invisible"], render=render)
         self.scope = scope
 
     def place(self, field: str, steady: bool = False) -> gr.HTML:
@@ -29,7 +35,7 @@ class Notes(Scripted):
 
 
 def lines(notes: Iterable[Note] = (), error: LoomError | None = None,
-          hints: dict[str, str] | None = None) -> dict[str, list[str]]:
+          hints: dict[str, str] | None = None) -> Lines:
     """What stands beside which field. Errors hide warnings, warnings hide hints; no field: beside Generate."""
     shown = {field: ["hint", text] for field, text in (hints or {}).items() if text}
     for note in notes:

@@ -4,6 +4,7 @@ const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}
 const { Frames } = await from("frames.js");
 const { Film, copyOf } = await from("film.js");
 const { button, seconds, span, tag } = await from("dom.js");
+const { say } = await from("say.js");
 
 const RUNS = "latent-loom.runs"; // this tab's runs (sessionStorage): where a reload comes back to
 const NEWEST = "latent-loom.last"; // this browser's last run (localStorage): what a new tab may fetch
@@ -124,10 +125,11 @@ export function mount({ element, props, trigger, watch }) {
     const image = last ? await frames.load(state.results[picture]) : await frames.step(seen, picture);
     if (job !== state.job || shown !== step) return; // somebody scrubbed on meanwhile
     if (image) {
-      const name = done ? "Picture, finished" : `Picture, step ${last ? step : seen} of ${state.total}`;
+      const name = done ? say("stage.finished-picture")
+        : say("stage.step-picture", { step: last ? step : seen, total: state.total });
       image.className = "";
       image.removeAttribute("aria-hidden");
-      image.alt = state.batch > 1 ? `${name} (${picture + 1} of ${state.batch})` : name;
+      image.alt = state.batch > 1 ? say("stage.of-batch", { name, picture: picture + 1, batch: state.batch }) : name;
       if (part.picture.firstElementChild !== image) part.picture.replaceChildren(image);
     }
     paint();
@@ -144,7 +146,7 @@ export function mount({ element, props, trigger, watch }) {
 
   async function play() {
     const token = ++playing;
-    part.play.setAttribute("aria-label", "Pause");
+    part.play.setAttribute("aria-label", say("stage.pause"));
     part.play.classList.add("on");
     const end = () => Math.max(reach(), finalAt());
     if (shown >= end()) await show(1);
@@ -162,7 +164,7 @@ export function mount({ element, props, trigger, watch }) {
 
   function pause() {
     playing += 1;
-    part.play.setAttribute("aria-label", "Play");
+    part.play.setAttribute("aria-label", say("stage.play"));
     part.play.classList.remove("on");
   }
 
@@ -176,10 +178,10 @@ export function mount({ element, props, trigger, watch }) {
     const active = ACTIVE.includes(kind);
     part.stop.hidden = part.discard.hidden = part.pause.hidden = !active;
     part.stop.disabled = part.discard.disabled = part.pause.disabled = state.ending;
-    part.stop.lastElementChild.textContent = state.ending ? "Stopping" : "Stop";
+    part.stop.lastElementChild.textContent = say(state.ending ? "stage.stopping" : "stage.stop");
     const held = kind === "paused" || state.resting;
-    part.pause.setAttribute("aria-label", held ? "Resume run" : "Pause run");
-    part.pause.title = held ? "Resume" : "Pause: others go first until you resume it";
+    part.pause.setAttribute("aria-label", say(held ? "stage.resume-run" : "stage.pause-run"));
+    part.pause.title = say(held ? "stage.resume-title" : "stage.pause-title");
     part.pause.querySelector("path").setAttribute("d", held ? GO_ON : PAUSE);
     part.forever.setAttribute("aria-pressed", String(Boolean(state.forever)));
     part.save.hidden = !(over() && state.results.length);
@@ -188,61 +190,63 @@ export function mount({ element, props, trigger, watch }) {
       part.save.download = state.names[picture];
     }
     part.copy.hidden = part.reuse.hidden = !state.job;
-    const stopped = kind === "stopped" && taken() ? ` · stopped after step ${taken()}` : "";
-    const spent = over() && state.seconds ? ` · ${seconds(state.seconds)}, ${state.evaluations} evaluations` : "";
-    const [previews, note] = [state.previews, state.note].map((more) => (more ? ` · ${more}` : ""));
-    part.meta.textContent = state.job ? state.line + stopped + spent + previews + note : "Seed and settings of each run stand here.";
+    const stopped = kind === "stopped" && taken() ? say("stage.stopped-after", { step: taken() }) : "";
+    const spent = over() && state.seconds
+      ? say("stage.spent", { time: seconds(state.seconds), n: state.evaluations }) : "";
+    part.meta.textContent = state.job ? joined(state.line, stopped, spent, state.previews, state.note) : say("stage.meta");
     const end = Math.max(reach(), finalAt());
     part.step.disabled = part.play.disabled = end < 2;
     if (state.job) part.step.max = String(Math.max(state.total, 2));
     part.step.value = String(shown || 1);
     const way = (Number(part.step.value) - 1) / (Number(part.step.max) - 1);
     part.step.style.setProperty("--part", `${100 * way}%`);
-    part.step.setAttribute("aria-valuetext", shown ? caption(shown) : "no step yet");
+    part.step.setAttribute("aria-valuetext", shown ? caption(shown) : say("stage.no-step"));
     paintFilm();
     paintThumbs();
   }
 
   function status() {
-    if (state.state === "empty") return "Every step will stand here, to look back at.";
-    const time = state.left === null || state.left === undefined ? "" : `${state.exact ? "" : "about "}${span(state.left)}`;
+    if (state.state === "empty") return say("stage.empty-status");
+    const told = state.left !== null && state.left !== undefined;
+    const time = !told ? "" : state.exact ? span(state.left) : say("time.about", { time: span(state.left) });
+    const at = { step: taken(), total: state.total };
     if (state.state === "waiting") {
-      const ahead = state.ahead ? `${runs(state.ahead)} before this one` : "Starting";
-      return time && state.ahead ? `${ahead} · done in ${time}` : ahead;
+      const ahead = state.ahead ? say("stage.ahead", { n: state.ahead }) : say("stage.starting");
+      return time && state.ahead ? say("progress.done-in", { place: ahead, time }) : ahead;
     }
-    if (state.state === "paused") return taken() ? `Paused after step ${taken()} of ${state.total}` : "Paused";
-    if (state.state === "discarded") return "Discarded";
-    if (!taken()) return over() ? "" : "Getting ready for the first step";
-    const more = state.behind.length ? ` · ${runs(state.behind.length)} after this` : "";
+    if (state.state === "paused") return taken() ? say("stage.paused-after", at) : say("stage.paused");
+    if (state.state === "discarded") return say("stage.discarded");
+    if (!taken()) return over() ? "" : say("stage.getting-ready");
+    const more = state.behind.length ? say("stage.behind", { n: state.behind.length }) : "";
     if (!over()) {
-      const left = state.resting ? " · pauses after this step" : time ? ` · ${time} left` : "";
-      if (following) return `${caption(shown || taken())}${left}${more}`;
-      return `${caption(shown)}  (running: ${taken()} of ${state.total}${left})`;
+      const left = state.resting ? say("stage.pauses") : time ? say("stage.left", { time }) : "";
+      if (following) return joined(caption(shown || taken()), left, more);
+      return say("stage.scrubbed", { caption: caption(shown), running: joined(say("stage.running", at), left) });
     }
-    if (state.state === "done" && shown >= finalAt()) return `Finished in ${seconds(state.seconds)}${more}`;
-    if (state.state === "stopped" && shown >= finalAt()) return `Stopped after step ${taken()} of ${state.total}${more}`;
+    if (state.state === "done" && shown >= finalAt()) return joined(say("stage.finished", { time: seconds(state.seconds) }), more);
+    if (state.state === "stopped" && shown >= finalAt()) return joined(say("stage.stopped", at), more);
     return shown ? caption(shown) : "";
   }
 
   function caption(step) {
     const [sigma] = state.steps[Math.min(step, taken()) - 1] || [0];
-    return `Step ${step} of ${state.total} · sigma ${sigma < 10 ? sigma.toFixed(2) : sigma.toFixed(1)}`;
+    return say("stage.caption", { step, total: state.total, sigma: sigma < 10 ? sigma.toFixed(2) : sigma.toFixed(1) });
   }
 
   function paintWords() {
     const lines = [];
     const nothing = !shown && !reach();
     if (state.state === "empty") {
-      lines.push(tag("h2", state.title || "Type a prompt, press Generate, and watch every step."));
+      lines.push(tag("h2", say(state.title || "stage.title")));
       if (state.error) lines.push(tag("p", state.error));
-      lines.push(tag("p", "Or begin with one of these:", "hint"), examples());
-      if (!state.error && read(localStorage, LAST)) lines.push(button("Show the last run", "linkish", fetchLast));
+      lines.push(tag("p", say("stage.examples"), "hint"), examples());
+      if (!state.error && read(localStorage, LAST)) lines.push(button(say("stage.show-last"), "linkish", fetchLast));
     } else if (state.state === "failed") lines.push(tag("p", state.error, "failure"));
-    else if (state.state === "discarded") lines.push(tag("p", "Discarded: nothing of this run is kept."));
+    else if (state.state === "discarded") lines.push(tag("p", say("stage.nothing-kept")));
     else if (nothing && state.state === "paused") lines.push(tag("p", status(), "wait"));
-    else if (nothing && state.state === "stopped") lines.push(tag("p", "Stopped before the first step."));
-    else if (nothing && over() && !state.results.length) lines.push(tag("p", "No picture came of this run."));
-    else if (!frames.address && !over()) lines.push(tag("p", "Previews are off: the picture comes at the end.", "wait"));
+    else if (nothing && state.state === "stopped") lines.push(tag("p", say("stage.stopped-early")));
+    else if (nothing && over() && !state.results.length) lines.push(tag("p", say("stage.no-picture")));
+    else if (!frames.address && !over()) lines.push(tag("p", say("stage.no-previews"), "wait"));
     else if (nothing && !over()) lines.push(tag("p", `${status()} …`, "wait"));
     const key = lines.map((line) => line.textContent).join("\n");
     if (part.words.dataset.key === key) return;
@@ -270,7 +274,7 @@ export function mount({ element, props, trigger, watch }) {
         for (let step = 1; step <= reach(); step += 1) frames.step(step, k);
         show(shown || reach());
       });
-      thumb.setAttribute("aria-label", `Show picture ${k + 1} of ${state.batch}, seed ${seedOf(k)}`);
+      thumb.setAttribute("aria-label", say("stage.show-picture", { picture: k + 1, batch: state.batch, seed: seedOf(k) }));
       part.thumbs.append(thumb);
     }
   }
@@ -332,8 +336,8 @@ export function mount({ element, props, trigger, watch }) {
   part.reuse.addEventListener("click", () => trigger("reuse", { seed: seedOf(picture) }));
   part.copy.addEventListener("click", async () => {
     await copyText(state.text);
-    part.copy.lastElementChild.textContent = "Copied";
-    setTimeout(() => { part.copy.lastElementChild.textContent = "Copy settings"; }, 1500);
+    part.copy.lastElementChild.textContent = say("stage.copied");
+    setTimeout(() => { part.copy.lastElementChild.textContent = say("stage.copy"); }, 1500);
   });
   part.step.addEventListener("input", () => { pause(); scrub(Number(part.step.value)); });
   part.play.addEventListener("click", () => (part.play.classList.contains("on") ? pause() : play()));
@@ -358,8 +362,8 @@ function visibleGenerate() {
   return [...document.querySelectorAll("button.generate")].find((one) => one.offsetParent !== null);
 }
 
-function runs(count) {
-  return count === 1 ? "1 run" : `${count} runs`;
+function joined(...parts) {
+  return parts.filter(Boolean).join(" · ");
 }
 
 async function copyText(text) {

@@ -25,39 +25,43 @@ ICONS = {
 def scrub(behind: str = "") -> str:
     """The play button, the filmstrip and the slider named "Step"; behind: what stands to their right."""
     return f"""<div class="scrub">
-    <button type="button" class="quiet play" data-part="play" aria-label="Play" disabled>{ICONS["play"]}</button>
+    <button type="button" class="quiet play" data-part="play" data-say-label="stage.play"
+      disabled>{ICONS["play"]}</button>
     <div class="film">
       <div class="strip" data-part="strip" aria-hidden="true"></div>
-      <input type="range" data-part="step" aria-label="Step" min="1" max="20" value="1" step="1" disabled>
+      <input type="range" data-part="step" data-say-label="stage.step" min="1" max="20" value="1" step="1" disabled>
     </div>{behind}
   </div>"""
 
 
 _TEMPLATE = f"""
-<section class="stage" data-part="stage" tabindex="0" aria-label="Stage" data-state="empty">
+<section class="stage" data-part="stage" tabindex="0" data-say-label="stage.name" data-state="empty">
   <div class="mat" data-part="mat">
     <div class="mat-picture" data-part="picture"></div>
     <div class="mat-words" data-part="words" role="status"></div>
-    <div class="thumbs" data-part="thumbs" role="group" aria-label="Pictures of this run"></div>
+    <div class="thumbs" data-part="thumbs" role="group" data-say-label="stage.pictures"></div>
   </div>
   <div class="stage-row status-row">
     <p class="status" data-part="status"></p>
     <div class="stage-actions">
-      <button type="button" class="quiet bare" data-part="forever" aria-label="Forever" aria-pressed="false"
-        title="Forever: when the last run is done, another one with a new seed">{ICONS["forever"]}</button>
-      <button type="button" class="quiet bare" data-part="discard" aria-label="Discard run"
-        title="Discard: stop, and keep nothing" hidden>{ICONS["discard"]}</button>
+      <button type="button" class="quiet bare" data-part="forever" data-say-label="stage.forever" aria-pressed="false"
+        data-say-title="stage.forever-title">{ICONS["forever"]}</button>
+      <button type="button" class="quiet bare" data-part="discard" data-say-label="stage.discard"
+        data-say-title="stage.discard-title" hidden>{ICONS["discard"]}</button>
       <button type="button" class="quiet bare" data-part="pause" hidden>{ICONS["pause"]}</button>
-      <button type="button" class="quiet stop" data-part="stop" hidden>{ICONS["stop"]}<span>Stop</span></button>
-      <a class="quiet save" data-part="save" hidden>{ICONS["save"]}<span>Download</span></a>
+      <button type="button" class="quiet stop" data-part="stop" hidden>{ICONS["stop"]}<span
+        data-say="stage.stop"></span></button>
+      <a class="quiet save" data-part="save" hidden>{ICONS["save"]}<span data-say="stage.download"></span></a>
     </div>
   </div>
   {scrub()}
   <div class="stage-row meta-row">
     <p class="meta" data-part="meta"></p>
     <div class="stage-actions">
-      <button type="button" class="quiet" data-part="copy" hidden>{ICONS["copy"]}<span>Copy settings</span></button>
-      <button type="button" class="quiet" data-part="reuse" hidden>{ICONS["seed"]}<span>Reuse seed</span></button>
+      <button type="button" class="quiet" data-part="copy" hidden>{ICONS["copy"]}<span
+        data-say="stage.copy"></span></button>
+      <button type="button" class="quiet" data-part="reuse" hidden>{ICONS["seed"]}<span
+        data-say="stage.reuse"></span></button>
     </div>
   </div>
 </section>"""

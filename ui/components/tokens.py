@@ -9,6 +9,7 @@ import gradio as gr
 from core.errors import LoomError
 from core.prompts.counting import Counter
 from ui.components.base import Scripted
+from ui.languages import say
 
 Texts = dict[str, str]
 _STEPS = 20  # where the form holds no number of steps
@@ -43,6 +44,6 @@ def counts(prompts: Mapping[str, str], counter: Counter | None, steps: object) -
         except LoomError:
             continue
         ends = ", ".join(f"“{words}”" for words in found.ends[:3]) + (", ..." if len(found.ends) > 3 else "")
-        where = f" · {'chunks end' if len(found.ends) > 1 else 'a chunk ends'} after {ends}" if ends else ""
+        where = f" · {say('tokens.chunks', n=len(found.ends), ends=ends)}" if ends else ""
         shown[field] = f"{found.tokens}/{found.room}{where}"
     return shown

@@ -43,7 +43,7 @@ class Compare(RunForm):
     def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown, panel: ModelsPanel):
         super().__init__(studio, bar, model, panel)
         self.start = contest.first_values(studio)
-        self.notes = Notes(SCOPE, self._review(self.start | {"model": studio.model}))
+        self.notes = Notes(SCOPE, first=lambda: self._review(self.start | {"model": studio.model}))
         self.keep, self.tokens = Keep(store="latent-loom.compare"), Tokens(scope=SCOPE)
         self._pages: OrderedDict[str, Contest] = OrderedDict()
         self._turn: dict[str, int] = {}
@@ -79,7 +79,7 @@ class Compare(RunForm):
             self.seeds = gr.Textbox("", label="Seeds", placeholder="new", min_width=80)
         self._lines("steps", "seeds", "seed")
         self.equal = gr.Checkbox(start["equal"], label="Equal work", info=_EQUAL)
-        self.reference = NumberField("Reference, steps of Heun (0: none)", start["reference"], low=0, high=150)
+        self.reference = NumberField("field.reference", start["reference"], low=0, high=150)
         self.notes.place("reference")
         with gr.Column(elem_classes=["go"]):
             self.compare = gr.Button("Compare", variant="primary", elem_classes=["generate"])
@@ -93,8 +93,8 @@ class Compare(RunForm):
             self.schedule = gr.Dropdown(list(SCHEDULES), value=start["schedule"], label="Schedule")
             self.notes.place("schedule")
             with gr.Row(elem_classes=["pair three"]):
-                self.width = NumberField("Width", start["width"], low=64, high=4096, step=8)
-                self.height = NumberField("Height", start["height"], low=64, high=4096, step=8)
+                self.width = NumberField("field.width", start["width"], low=64, high=4096, step=8)
+                self.height = NumberField("field.height", start["height"], low=64, high=4096, step=8)
             self._lines("width", "height")
             self._machine(start)
             self._lines("preview", "precision")

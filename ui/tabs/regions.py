@@ -36,7 +36,7 @@ from ui.stream import empty
 from ui.studio import Studio
 
 SCOPE = "regions"
-TITLE = "Paint where things go, say what they are, press Generate."
+TITLE = "stage.regions-title"
 NOT_KEPT = ("canvas", "model")  # among the settings of a reload
 MORE = ("guidance", "schedule", "seed", "batch", "preview", "precision", "clip_skip", "refiner", "refiner_from",
         "crop_after")
@@ -59,7 +59,7 @@ class Regions(RunForm):
         self.cell = info.multiple if info else 8
         first = form.first_request(studio.model, info).replace(say_places=True)  # what a layout file says wins
         self.start = composition.from_request(first, self.cell)
-        self.notes = Notes(SCOPE, lines(hints=composition.hints(self.start)))
+        self.notes = Notes(SCOPE, first=lambda: lines(hints=composition.hints(self.start)))
         self.tokens = Tokens(scope=SCOPE)
         self.cells, self.download, self.keep = Cells(), Download(), Keep(store="latent-loom.regions")
         with gr.Column(elem_classes=["regions-bench"]):
@@ -91,7 +91,7 @@ class Regions(RunForm):
                                    placeholder="What should not be there?")
         self.notes.place("negative_prompt")
         with gr.Accordion("How regions meet", open=False, elem_classes=["more"]) as self.meet:
-            self.bootstrap = NumberField("Bootstrapping, % of the steps", start["bootstrap"], low=0, high=50,
+            self.bootstrap = NumberField("field.bootstrap", start["bootstrap"], low=0, high=50,
                                          slider=True)
             self.notes.place("bootstrap")
             self.masks = gr.Dropdown(composition.MASKS, value=start["masks"], label="Masks")
@@ -101,12 +101,12 @@ class Regions(RunForm):
             self.join = gr.Checkbox(False, label="Put the prompt of the rest behind every region's prompt")
         with gr.Accordion("Size and panorama", open=False, elem_classes=["more"]) as self.wide:
             with gr.Row(elem_classes=["pair three"]):
-                self.width = NumberField("Width", start["width"], low=64, high=4096, step=8)
-                self.height = NumberField("Height", start["height"], low=64, high=4096, step=8)
+                self.width = NumberField("field.width", start["width"], low=64, high=4096, step=8)
+                self.height = NumberField("field.height", start["height"], low=64, high=4096, step=8)
             self._lines("width", "height")
             with gr.Row(elem_classes=["pair three"]):
                 self.panorama = gr.Dropdown(composition.PANORAMAS, value="off", label="Panorama")
-                self.stride = NumberField("Stride, px", start["stride"], low=8, high=512, step=8)
+                self.stride = NumberField("field.stride", start["stride"], low=8, high=512, step=8)
             self._lines("panorama", "stride")
             self.wrap = gr.Checkbox(False, label="The right edge goes on at the left one (360 degrees)")
 
@@ -118,19 +118,19 @@ class Regions(RunForm):
         self.notes.place("form")
         with gr.Row(elem_classes=["pair"]):
             self.sampler = gr.Dropdown(list(SAMPLERS), value=start["sampler"], label="Sampler", min_width=100)
-            self.steps = NumberField("Steps", start["steps"], low=1, high=100, slider=True)
+            self.steps = NumberField("field.steps", start["steps"], low=1, high=100, slider=True)
         self._lines("sampler", "steps")
         with gr.Accordion("More", open=False, elem_classes=["more"]) as self.more:
             self._guidance(start)
             self._seed()
             with gr.Row(elem_classes=["pair three"]):
                 self._schedule(start)
-                self.batch = NumberField("Pictures", start["batch"], low=1, high=16)
+                self.batch = NumberField("field.batch", start["batch"], low=1, high=16)
             self._machine(start)
             self._lines("schedule", "batch", "preview", "precision")
             self._clip_skip(start)
             self._refiner(start)
-            self.crop = NumberField("Crops after, % of the steps", start["crop_after"], low=0, high=100, step=5,
+            self.crop = NumberField("field.crop", start["crop_after"], low=0, high=100, step=5,
                                     slider=True)
             self.notes.place("crop_after")
 

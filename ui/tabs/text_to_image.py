@@ -28,6 +28,7 @@ from ui.components.number import NumberField
 from ui.components.stage import Stage
 from ui.components.tokens import Tokens, counts
 from ui.components.words import Words, at_hand
+from ui.languages import word
 from ui.models import choices
 from ui.owners import owner_of
 from ui.presetbox import PresetBox, said
@@ -47,7 +48,7 @@ class TextToImage(RunForm):
     def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown, panel: ModelsPanel):
         super().__init__(studio, bar, model, panel)
         self.start = form.from_request(form.first_request(studio.model, studio.info(studio.model)))
-        self.notes = Notes(SCOPE, lines(hints=form.hints(self.start)))
+        self.notes = Notes(SCOPE, first=lambda: lines(hints=form.hints(self.start)))
         self.keep = Keep(store="latent-loom.txt2img")
         self.tokens = Tokens(self._count(self.start, ""), scope=SCOPE)
         with gr.Column(elem_classes=["workbench"]):
@@ -69,8 +70,8 @@ class TextToImage(RunForm):
     def _prompt(self) -> None:
         info = self.studio.info(self.studio.model)
         self.tokens.place("prompt")
-        self.prompt = gr.Textbox("", label="Prompt", elem_classes=["completes"], lines=3, max_lines=8,
-                                 autofocus=True, elem_id="prompt", placeholder="What should be in the picture?")
+        self.prompt = gr.Textbox("", label=word("field.prompt"), elem_classes=["completes"], lines=3, max_lines=8,
+                                 autofocus=True, elem_id="prompt", placeholder=word("form.prompt"))
         self.notes.place("prompt", steady=True)
         self.arrival = Arrival()
         self.words = Words(at_hand(info, self.studio.extras), field="#prompt textarea")
@@ -79,25 +80,28 @@ class TextToImage(RunForm):
         studio, start = self.studio, self.start
         info = studio.info(studio.model)
         self.tokens.place("negative_prompt")
-        self.negative = gr.Textbox("", label="Negative prompt", elem_classes=["completes"], lines=1, max_lines=6,
-                                   placeholder="What should not be there?")
+        self.negative = gr.Textbox("", label=word("field.negative-prompt"), elem_classes=["completes"], lines=1,
+                                   max_lines=6, placeholder=word("form.negative-prompt"))
         self.notes.place("negative_prompt")
-        self.style = gr.Dropdown(self._styles(studio.model, ""), value=form.NO_STYLE, label="Style")
+        self.style = gr.Dropdown(self._styles(studio.model, ""), value=form.NO_STYLE, label=word("field.style"))
         self.notes.place("style")
         with gr.Column(elem_classes=["go"]):
-            self.generate = gr.Button("Generate", variant="primary", elem_classes=["generate"])
+            self.generate = gr.Button(word("form.generate"), variant="primary", elem_classes=["generate"])
         self.notes.place("form")
         with gr.Row(elem_classes=["pair"]):
-            self.sampler = gr.Dropdown(list(SAMPLERS), value=start["sampler"], label="Sampler", min_width=100, scale=3)
-            self.size = gr.Dropdown(form.sizes(info), value=start["size"], label="Size", min_width=100, scale=2)
+            self.sampler = gr.Dropdown(list(SAMPLERS), value=start["sampler"], label=word("field.sampler"),
+                                       min_width=100, scale=3)
+            self.size = gr.Dropdown(form.sizes(info), value=start["size"], label=word("field.size"), min_width=100,
+                                    scale=2)
         self.notes.place("sampler")
-        self.steps = NumberField("Steps", start["steps"], low=1, high=100, slider=True)
+        self.steps = NumberField("field.steps", start["steps"], low=1, high=100, slider=True)
         self.notes.place("steps")
-        with gr.Accordion("More", open=False, elem_classes=["more"]) as self.more:
+        with gr.Accordion(word("form.more"), open=False, elem_classes=["more"]) as self.more:
             self._more(start)
         self.presets = PresetBox(studio)
         card = model_card(info)
-        with gr.Accordion("About this model", open=False, visible=bool(card), elem_classes=["more"]) as self.about:
+        with gr.Accordion(word("form.about"), open=False, visible=bool(card),
+                          elem_classes=["more"]) as self.about:
             self.card = gr.Markdown(card, elem_classes=["card"])
 
     def _more(self, start: dict[str, Any]) -> None:
@@ -106,9 +110,9 @@ class TextToImage(RunForm):
         self.notes.place("schedule")
         self._seed()
         with gr.Row(elem_classes=["pair three"]):
-            self.width = NumberField("Width", start["width"], low=64, high=4096, step=8)
-            self.height = NumberField("Height", start["height"], low=64, high=4096, step=8)
-            self.batch = NumberField("Pictures", start["batch"], low=1, high=16)
+            self.width = NumberField("field.width", start["width"], low=64, high=4096, step=8)
+            self.height = NumberField("field.height", start["height"], low=64, high=4096, step=8)
+            self.batch = NumberField("field.batch", start["batch"], low=1, high=16)
         self._lines("width", "height", "batch")
         self._machine(start)
         self._lines("preview", "precision")
@@ -316,10 +320,12 @@ class TextToImage(RunForm):
                 "card": card}
 
     def _style_there(self, values: dict[str, Any], owner: str) -> str:
-        return values["style"] if values["style"] in self._styles(values["model"], owner) else form.NO_STYLE
+        known = [name for _, name in self._styles(values["model"], owner)]
+        return values["style"] if values["style"] in known else form.NO_STYLE
 
-    def _styles(self, model: str, owner: str) -> list[str]:
-        return [form.NO_STYLE, *(style.name for style in self.studio.styles_for(model, owner))]
+    def _styles(self, model: str, owner: str) -> list[form.Choice]:
+        named = [style.name for style in self.studio.styles_for(model, owner)]
+        return [(word("form.no-style"), form.NO_STYLE), *((name, name) for name in named)]
 
 
 def examples(info: ModelInfo | None) -> list[str]:

@@ -1,10 +1,11 @@
 """Layout files: a composition as JSON that people save, share and run with `python -m core compose`.
 
-    {"prompt", "negative_prompt", "width", "height", "bootstrap": 0.2, "masks": "area" or "paper",
+    {"name", "prompt", "negative_prompt", "width", "height", "bootstrap": 0.2, "masks": "area" or "paper",
      "regions": [{"name", "prompt", "negative_prompt", "mask": "file.png" or "box": [x0, y0, x1, y1] in 0..1,
                   "weight": 1, "feather": 0, "hidden": false}]}
 
-Mask files lie beside the layout file or below its folder; a mask may also stand in the file itself, as runs.
+The name is for lists of presets. Mask files lie beside the layout file or below its folder; a mask may also stand in
+the file itself, as runs.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ class State(NamedTuple):
     unpainted: bool = False
 
 
+class Sketch(NamedTuple):
+    """A layout that somebody works on. fields: of Request, those that it sets."""
+
+    fields: dict[str, Any]
+    states: list[State]
+    name: str  # "" where it has none
+
+
 def read(path: Path) -> dict[str, Any]:
     """The Request fields a layout file sets, its masks read; hidden regions are left out. Raises BadRequest."""
     return parse(_load(path), path.parent)
@@ -41,10 +50,10 @@ def parse(values: Any, folder: Path | None = None) -> dict[str, Any]:
     regions = [Region.parse(entry) for entry, hidden in _entries(values, folder) if not hidden]
     if not regions:
         raise BadRequest("Every region of the layout is hidden: show one.", "regions")
-    return {**values, "regions": tuple(regions)}
+    return {**_fields(values), "regions": tuple(regions)}
 
 
-def sketch(path: Path) -> tuple[dict[str, Any], list[State]]:
+def sketch(path: Path) -> Sketch:
     """The same for a layout that somebody works on: hidden and half-finished regions are there, their State beside."""
     regions, states = [], []
     values = _load(path)
@@ -52,7 +61,12 @@ def sketch(path: Path) -> tuple[dict[str, Any], list[State]]:
         region, state = lend(entry, hidden)
         regions.append(region)
         states.append(state)
-    return {**values, "regions": tuple(regions)}, states
+    return Sketch({**_fields(values), "regions": tuple(regions)}, states, values.get("name", ""))
+
+
+def spoken(path: Path) -> str:
+    """The name of a layout that has none in it, from its file: "1-living-room.json" is "Living room"."""
+    return path.stem.lstrip("0123456789-").replace("-", " ").capitalize()
 
 
 def lend(entry: dict[str, Any], hidden: bool = False) -> tuple[Region, State]:
@@ -81,6 +95,10 @@ def to_dict(request: Request, states: Sequence[State] = ()) -> dict[str, Any]:
     return {name: values[name] for name in FIELDS}
 
 
+def _fields(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != "name"}
+
+
 def _load(path: Path) -> Any:
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -97,8 +115,10 @@ def _entries(values: Any, folder: Path | None) -> list[tuple[dict[str, Any], boo
     """A layout's regions as Region's fields, mask files read; and whether each is hidden."""
     if not isinstance(values, dict):
         raise BadRequest("A layout must be a JSON object with \"prompt\" and \"regions\".", "regions")
-    if unknown := [key for key in values if key not in FIELDS]:
+    if unknown := [key for key in _fields(values) if key not in FIELDS]:
         raise BadRequest(f"A layout has no field {unknown[0]!r}. {closest(str(unknown[0]), list(FIELDS))}", "regions")
+    if not isinstance(values.get("name", ""), str):
+        raise BadRequest("The name of a layout must be text.", "regions")
     listed = values.get("regions")
     if not isinstance(listed, list) or not listed:
         raise BadRequest("The layout has no region: add one under \"regions\", or make a picture without regions.",

@@ -106,7 +106,7 @@ def _add_presets(commands: Commands) -> None:
 
 
 def _presets(options: argparse.Namespace) -> None:
-    from core.ownpresets import FILES, Presets
+    from core.ownpresets import KINDS, Presets
 
     presets = Presets(options.presets)
     if options.styles:
@@ -115,11 +115,9 @@ def _presets(options: argparse.Namespace) -> None:
         return
     for line in presets.problems():
         print(line, file=sys.stderr)
-    for kind in FILES:
+    for kind in KINDS:
         for preset in presets.all(kind).values():
             print(f"{kind:9} {preset.name:30} {'yours' if preset.own else ''}".rstrip())
-    for name in presets.layouts():
-        print(f"{'layout':9} {name}")
 
 
 def _add_samplers(commands: Commands) -> None:

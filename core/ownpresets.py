@@ -1,36 +1,43 @@
 """A person's own presets beside the project's: styles, settings and negative prompts (TOML), layouts (JSON).
 
-A folder holds styles.toml, settings.toml, negatives.toml and layouts/; each is optional. An own entry stands in for the
-project's of the same name. A file that cannot be used is left out, with one line; it is never overwritten.
+A folder holds styles.toml, settings.toml, negatives.toml and layouts/ (core/ownlayouts.py); each is optional. An own
+entry stands in for the project's of the same name. A file that cannot be used is left out, with one line; it is never
+overwritten.
 """
 
 from __future__ import annotations
 
 import csv
-import glob
 import io
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.errors import BadRequest, LoomError, StartError
+from core import layoutfile
+from core.errors import BadRequest, LoomError
 from core.files import disk_errors, write_text
 from core.owners import home
+from core.ownlayouts import OwnLayouts
 from core.presets import PRESETS, Style, load_layouts, parse_style, read_tables
 from core.request import Request
 from core.samplers import SAMPLERS, SCHEDULES
 
 SETTINGS = ("sampler", "schedule", "steps", "guidance", "width", "height", "batch", "precision", "clip_skip")
+LAYOUT = "layout"  # the kind that has files of its own
 FILES = {"style": "styles.toml", "settings": "settings.toml", "negative": "negatives.toml"}
+KINDS = (*FILES, LAYOUT)
 MAX_NAME = 60  # characters: what a list shows without cutting
 MAX_BYTES = 5_000_000  # of a styles.csv
 NO_NAMES = ("none",)  # the Style field says it where no style is chosen
 
 
 class Preset(NamedTuple):
-    """One entry. values: a Style's fields, some of Request's SETTINGS, or the negative_prompt."""
+    """One entry. values: a Style's fields, some of Request's SETTINGS, the negative_prompt, or a layout's "fields" of
+    Request and the "states" of its regions."""
 
     kind: str
     name: str
@@ -43,6 +50,7 @@ class Presets:
 
     def __init__(self, folder: Path | None = None, project: Path = PRESETS):
         self.folder, self.project = folder, project
+        self._layouts = OwnLayouts(folder / "layouts") if folder else None
         self._lock = threading.Lock()
         self._people: dict[str, Presets] = {}
         self._read: dict[Path, tuple[object, dict[str, dict[str, Any]] | LoomError]] = {}
@@ -55,6 +63,8 @@ class Presets:
 
     def all(self, kind: str) -> dict[str, Preset]:
         """The presets of a kind by name: the project's, then the own; without files that cannot be used."""
+        if kind == LAYOUT:
+            return self._all_layouts()
         found: dict[str, Preset] = {}
         for folder, own in ((self.project, False), (self.folder, True)):
             entries = self._entries(folder / FILES[kind], kind) if folder else {}
@@ -64,27 +74,29 @@ class Presets:
 
     def get(self, kind: str, name: str) -> Preset:
         """Raises BadRequest for one that is not there."""
-        if kind not in FILES or name not in self.all(kind):
+        found = self.all(kind).get(name) if kind in KINDS else None
+        if found is None:
             raise BadRequest(f"There is no preset {name[:MAX_NAME]!r} any more: choose another.", "presets")
-        return self.all(kind)[name]
+        return found
 
     def styles(self) -> dict[str, Style]:
         return {name: Style(name=name, **preset.values) for name, preset in self.all("style").items()}
-
-    def layouts(self) -> dict[str, Request]:
-        """The project's layouts and the own."""
-        own, _ = self._own_layouts()
-        return load_layouts(self.project / "layouts") | own
 
     def problems(self) -> list[str]:
         """One line for every file that is left out."""
         read = [self._entries(folder / file, kind) for folder in (self.project, self.folder) if folder
                 for kind, file in FILES.items()]
-        return [f"{error} It is left out." for error in read if isinstance(error, LoomError)] + self._own_layouts()[1]
+        left = self._layouts.all()[1] if self._layouts else []
+        return [f"{error} It is left out." for error in read if isinstance(error, LoomError)] + left
 
     def save(self, kind: str, name: str, values: Mapping[str, Any]) -> Preset:
         """Write a new own preset. Raises BadRequest for a name or values that cannot be, OutputError by the disk."""
         name = check_name(name)
+        if kind == LAYOUT:
+            with self._changing_layouts() as layouts:
+                _refuse_taken(kind, name, layouts.all()[0])
+                layouts.save(name, values)
+            return self.get(kind, name)
 
         def add(entries: dict[str, dict[str, Any]]) -> None:
             _refuse_taken(kind, name, entries)
@@ -95,6 +107,13 @@ class Presets:
     def rename(self, kind: str, name: str, new: str) -> Preset:
         """Raises BadRequest for a preset that is not one's own, or a name that cannot be."""
         new = check_name(new)
+        if kind == LAYOUT:
+            with self._changing_layouts() as layouts:
+                own = layouts.all()[0]
+                _refuse_foreign(name, own)
+                _refuse_taken(kind, new, own)
+                layouts.rename(own[name], new)
+            return self.get(kind, new)
 
         def move(entries: dict[str, dict[str, Any]]) -> None:
             _refuse_foreign(name, entries)
@@ -105,6 +124,13 @@ class Presets:
 
     def delete(self, kind: str, name: str) -> None:
         """Raises BadRequest for a preset that is not one's own."""
+        if kind == LAYOUT:
+            with self._changing_layouts() as layouts:
+                own = layouts.all()[0]
+                _refuse_foreign(name, own)
+                layouts.delete(own[name])
+            return
+
         def drop(entries: dict[str, dict[str, Any]]) -> None:
             _refuse_foreign(name, entries)
             del entries[name]
@@ -147,32 +173,48 @@ class Presets:
             self._read[path] = stamp, entries
         return self._read[path][1]
 
-    def _own_layouts(self) -> tuple[dict[str, Request], list[str]]:
-        found: dict[str, Request] = {}
-        lines = []
-        for path in sorted((self.folder / "layouts").glob("*.json")) if self.folder else []:
-            try:
-                found |= load_layouts(path.parent, glob.escape(path.name))
-            except StartError as error:
-                lines.append(f"{error} It is left out.")
-        return found, lines
+    def _all_layouts(self) -> dict[str, Preset]:
+        found = {}
+        for name, request in self._shipped_layouts.items():
+            fields = {field: getattr(request, field) for field in layoutfile.FIELDS}
+            states = [layoutfile.State()] * len(request.regions)
+            found[name] = Preset(LAYOUT, name, {"fields": fields, "states": states}, False)
+        for name, layout in self._layouts.all()[0].items() if self._layouts else ():
+            found[name] = Preset(LAYOUT, name, {"fields": layout.fields, "states": layout.states}, True)
+        return found
+
+    @cached_property
+    def _shipped_layouts(self) -> dict[str, Request]:
+        return load_layouts(self.project / "layouts")
 
     def _change(self, kind: str, change: Callable[[dict[str, dict[str, Any]]], None]) -> None:
         """Read the own file of a kind, change its entries and write them."""
-        if self.folder is None:
-            raise BadRequest("There is no folder for own presets: start the studio with --presets DIR.", "presets")
         if kind not in FILES:
-            raise BadRequest("Choose what to save: a style, settings, or a negative prompt.", "presets")
-        path = self.folder / FILES[kind]
-        with self._lock:
+            raise BadRequest("Choose what to save, from the list.", "presets")
+        with self._writing() as folder:
+            path = folder / FILES[kind]
             entries = self._entries(path, kind)
             if isinstance(entries, LoomError):
                 raise BadRequest(f"{entries} Mend or move it before saving there.", "presets")
             entries = dict(entries)
             change(entries)
-            with disk_errors("presets", self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                write_text(path, to_toml(entries))
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(path, to_toml(entries))
+
+    @contextmanager
+    def _changing_layouts(self) -> Iterator[OwnLayouts]:
+        with self._writing():
+            assert self._layouts  # where there is a folder
+            yield self._layouts
+
+    @contextmanager
+    def _writing(self) -> Iterator[Path]:
+        """The own folder, for one who changes what lies there. Raises BadRequest where there is none, OutputError by
+        the disk."""
+        if self.folder is None:
+            raise BadRequest("There is no folder for own presets: start the studio with --presets DIR.", "presets")
+        with self._lock, disk_errors("presets", self.folder):
+            yield self.folder
 
 
 def check_name(name: str) -> str:
@@ -241,7 +283,7 @@ def _checked(file: str, kind: str, name: str, entry: Any) -> dict[str, Any]:
 
 def _refuse_taken(kind: str, name: str, entries: Mapping[str, Any]) -> None:
     if name in entries:
-        what = {"style": "style", "settings": "preset of settings", "negative": "negative prompt"}[kind]
+        what = {"style": "style", "settings": "preset of settings", "negative": "negative prompt"}.get(kind, kind)
         raise BadRequest(f"You have a {what} named {name!r} already: take another name, or delete that one.", "presets")
 
 

@@ -81,16 +81,15 @@ def read_tables(path: Path) -> dict[str, Any]:
         raise StartError(f"The presets file {path} is not valid TOML: {str(error)[:120]}.") from None
 
 
-def load_layouts(folder: Path = PRESETS / "layouts", files: str = "*.json") -> dict[str, Request]:
-    """The layouts of a folder by their names, in the order of their files; "1-living-room.json" is "Living room".
+def load_layouts(folder: Path = PRESETS / "layouts") -> dict[str, Request]:
+    """The layouts of a folder by their names, in the order of their files.
 
     Each is a layout file, as `python -m core compose` takes it. Raises StartError, in one line, for one that is none.
     """
     layouts = {}
-    for path in sorted(folder.glob(files)):
-        name = path.stem.lstrip("0123456789-").replace("-", " ").capitalize()
+    for path in sorted(folder.glob("*.json")):
         try:
-            layouts[name] = Request(**layoutfile.read(path))
+            layouts[layoutfile.spoken(path)] = Request(**layoutfile.read(path))
         except BadRequest as error:
             raise StartError(f"The preset {path.name} cannot be used: {error}") from None
     return layouts

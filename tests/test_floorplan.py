@@ -16,12 +16,12 @@ HEAVY = ("torch", "diffusers", "transformers", "torchsde", "scipy")
 # From the ground up: each floor may import those before it and itself. A new file in core gets its place here.
 FLOORS = ("errors", "owners", "logins", "registry", "masks", "request", "files", "conditioning", "prompts",
           "estimates", "tuning", "samplers", "infotext", "metadata", "history", "models", "refining", "layout",
-          "layoutfile", "scorer", "storybook", "checks", "presets", "ownpresets", "record", "trajectoryfile",
-          "trajectory", "recorder", "views", "export", "previewer", "job", "log", "favours", "job_previews", "saving",
-          "queue", "paces", "journal", "board", "making", "looking", "forever", "lasting", "jobs", "telemetry",
-          "denoise", "regions", "course", "previews", "engine", "evaluation", "compare", "metrics", "grid", "sets",
-          "comparing", "report", "planes", "contest", "contestfile", "redraw", "gridfilm", "contests", "bench",
-          "options", "listings", "__main__")
+          "layoutfile", "scorer", "storybook", "checks", "presets", "ownlayouts", "ownpresets", "record",
+          "trajectoryfile", "trajectory", "recorder", "views", "export", "previewer", "job", "log", "favours",
+          "job_previews", "saving", "queue", "paces", "journal", "board", "making", "looking", "forever", "lasting",
+          "jobs", "telemetry", "denoise", "regions", "course", "previews", "engine", "evaluation", "compare",
+          "metrics", "grid", "sets", "comparing", "report", "planes", "contest", "contestfile", "redraw", "gridfilm",
+          "contests", "bench", "options", "listings", "__main__")
 # What measures Storybook asks the engine, as everybody does: it lives above it, though it shares storybook's folder.
 EVALUATION = ("studio", "evaluate", "sheet", "card", "__main__")
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from core import layoutfile
 from core.__main__ import main
 from core.errors import BadRequest
+from core.layoutfile import State
+from core.masks import Mask
 from core.ownpresets import FILES, SETTINGS, Presets
-from core.request import Request
+from core.request import Region, Request
 from tests.lines import assert_one_line
 
 HELD = {"prompt": "{prompt}, \"quoted\" \\ 🦊\nnext\x7f", "negative_prompt": "fog"}
@@ -24,7 +28,7 @@ def presets(tmp_path: Path) -> Presets:
 def test_the_projects_presets_can_be_used(presets: Presets) -> None:
     assert all(presets.all(kind) for kind in FILES) and presets.problems() == []
     assert set(SETTINGS) <= set(Request.fields())
-    assert presets.layouts()
+    assert presets.all("layout")
 
 
 def test_what_is_saved_is_there_for_the_next_start(presets: Presets, tmp_path: Path) -> None:
@@ -76,6 +80,43 @@ def test_settings_that_no_request_takes_are_not_saved(presets: Presets, values: 
     assert presets.folder and not presets.folder.exists()
 
 
+def test_a_layout_is_kept_under_its_name_half_finished_too(presets: Presets) -> None:
+    painted = Region(name="a", prompt="?", mask=Mask.of(np.eye(64)), guidance=3)
+    request = Request(prompt="a room", width=64, height=64, bootstrap=0.4, regions=(painted, painted))
+    values = layoutfile.to_dict(request, [State(hidden=True), State(wordless=True)])
+    for name in ("3 cats", "Ünïcode 🦊", "x" * 60):
+        assert presets.save("layout", name, values).own
+        assert presets.save("layout", name.upper() + "!" if len(name) < 60 else name[:-1], values).own
+        assert Presets(presets.folder).get("layout", name) == presets.get("layout", name)
+    found = presets.get("layout", "3 cats").values
+    assert found["states"] == [State(hidden=True), State(wordless=True)] and found["fields"]["bootstrap"] == 0.4
+    assert Request(**found["fields"]).regions == request.regions
+    with pytest.raises(BadRequest, match="You have a layout named '3 cats' already"):
+        presets.save("layout", "3 cats", values)
+    with pytest.raises(BadRequest, match="already"):
+        presets.rename("layout", "3 cats", "Ünïcode 🦊")
+    assert presets.rename("layout", "3 cats", "Cats").values == found
+    presets.delete("layout", "Cats")
+    for name in ("3 cats", "Cats"):
+        with pytest.raises(BadRequest, match="any more"):
+            presets.get("layout", name)
+    with pytest.raises(BadRequest, match="no region to save"):
+        presets.save("layout", "Empty", layoutfile.to_dict(Request()))
+    with pytest.raises(BadRequest, match="looks like a path"):
+        presets.save("layout", "../x", values)
+    assert presets.folder and [path.parent.name for path in presets.folder.rglob("*.json")] == ["layouts"] * 5
+
+
+def test_an_own_layout_stands_in_for_the_projects_and_leaves_it_when_deleted(presets: Presets) -> None:
+    shipped = presets.get("layout", "Living room")
+    with pytest.raises(BadRequest, match="not one of your own"):
+        presets.delete("layout", "Living room")
+    presets.save("layout", "Living room", layoutfile.to_dict(Request(**{**shipped.values["fields"], "prompt": "mine"})))
+    assert presets.get("layout", "Living room").values["fields"]["prompt"] == "mine"
+    presets.delete("layout", "Living room")
+    assert presets.get("layout", "Living room") == shipped
+
+
 def test_a_broken_file_is_left_out_with_one_line_and_never_overwritten(presets: Presets) -> None:
     presets.save("negative", "A", {"negative_prompt": "blur"})
     assert presets.folder
@@ -85,7 +126,7 @@ def test_a_broken_file_is_left_out_with_one_line_and_never_overwritten(presets: 
     (presets.folder / "layouts" / "bad.json").write_text("{", encoding="utf-8")
     problems = presets.problems()
     assert [file in line for file, line in zip(("styles.toml", "bad.json"), problems, strict=True)] == [True, True]
-    assert presets.all("negative")["A"].own and "Flat" in presets.all("style") and presets.layouts()
+    assert presets.all("negative")["A"].own and "Flat" in presets.all("style") and presets.all("layout")
     with pytest.raises(BadRequest, match="Mend or move it"):
         presets.save("style", "B", {"prompt": "{prompt}"})
     assert broken.read_text(encoding="utf-8") == '["A"\n'

@@ -102,7 +102,7 @@ def test_a_half_finished_layout_survives_its_file(tmp_path: Path) -> None:
                                      "color": "#3e7bfa", "visible": False}]
     request, states = composition.to_sketch(values)
     (tmp_path / "layout.json").write_text(json.dumps(layoutfile.to_dict(request, states)))
-    fields, read = layoutfile.sketch(tmp_path / "layout.json")
+    fields, read, _ = layoutfile.sketch(tmp_path / "layout.json")
     assert read == states
     canvas = composition.canvas_of(Request(**fields), 8, read)
     without_colours = [[{k: v for k, v in entry.items() if k != "color"} for entry in one["regions"]]

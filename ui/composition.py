@@ -14,7 +14,7 @@ from core.errors import BadRequest
 from core.layout import Layout, joined_prompt, layout_of, place_in_words, predicted_cost
 from core.masks import Mask, painted
 from core.models.catalogue import ModelInfo
-from core.request import Preview, Region, Request
+from core.request import MAX_SIDE, Preview, Region, Request
 from ui import form
 
 # Told apart at a glance, also by most colour-blind people; as in ui/components/region_layout.js.
@@ -56,6 +56,13 @@ def canvas_of(request: Request, cell: int = 8, states: Sequence[layoutfile.State
 def resized(canvas: Values, width: int, height: int, cell: int) -> dict[str, Any]:
     """The canvas' value that asks the browser to take what was painted to another size."""
     return {**canvas, "cell": cell, "resize": [width, height]}
+
+
+def fitted(canvas: Values, width: str, height: str) -> dict[str, Any]:
+    """The same for sizes as a form holds them; until the model takes them, what is there stays."""
+    sides, cell = [form.number(side) for side in (width, height)], canvas.get("cell", 8)
+    fits = all(isinstance(side, int) and 8 * cell <= side <= MAX_SIDE and side % cell == 0 for side in sides)
+    return {**canvas, "resize": sides if fits else []}
 
 
 def untouched(canvas: Values) -> dict[str, Any]:

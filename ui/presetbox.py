@@ -1,50 +1,58 @@
-"""The Presets of a form: apply one, save the form as one, rename, delete, and bring in a styles.csv."""
+"""The Presets of a form: apply one, save the form as one, rename, delete, and bring in a styles.csv.
+
+What a form has no field for is not offered there: styles in Regions, layouts in Text to image.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from core import layoutfile
 from core.errors import BadRequest, LoomError
-from core.ownpresets import FILES, SETTINGS, style_values
-from ui import form
+from core.ownpresets import LAYOUT, SETTINGS, style_values
+from ui import composition, form
 from ui.components.notes import Notes, lines
 from ui.owners import owner_of
 from ui.studio import Studio
 
-KINDS = [("Style: the words of both prompts", "style"), ("Settings: sampler, steps, size, ...", "settings"),
-         ("Negative prompt", "negative")]
-_LABELS = {"style": "Style", "settings": "Settings", "negative": "Negative"}
+_LABELS = {"style": "Style", LAYOUT: "Layout", "settings": "Settings", "negative": "Negative"}
+_SAVE_AS = {"style": "Style: the words of both prompts", LAYOUT: "Layout: the regions and their prompts",
+            "settings": "Settings: sampler, steps, size, ...", "negative": "Negative prompt"}
 _SHOWN_LINES = 5  # of an import: more would push the form out of sight
 
 
 class PresetBox:
-    """Builds the folded box where it is made. What its buttons do to the form is for the form to wire."""
+    """Builds the folded box where it is made. What its buttons do to the form is for the form to wire.
 
-    def __init__(self, studio: Studio):
-        self.studio = studio
-        self.notes = Notes("presets")
-        with gr.Accordion("Presets", open=False, elem_classes=["more", "presets"]):
+    scope: the form's, for the box's own line. kinds: what is offered; the first is what the form is saved as at first.
+    """
+
+    def __init__(self, studio: Studio, scope: str, kinds: Sequence[str]):
+        self.studio, self.kinds = studio, kinds
+        self.notes = Notes(f"{scope}-presets")
+        with gr.Accordion("Presets", open=False, elem_classes=["more", "presets"]) as self.fold:
             self.chosen = gr.Dropdown(self.choices(studio.model, ""), value=None, label="Preset")
             with gr.Row(elem_classes=["pair three"]):
                 self.use = gr.Button("Apply", size="sm", min_width=60)
                 self.rename = gr.Button("Rename", size="sm", min_width=60)
                 self.delete = gr.Button("Delete", size="sm", min_width=60)
             self.name = gr.Textbox("", label="Name", max_lines=1, placeholder="for a new one, or to rename")
-            self.kind = gr.Dropdown(KINDS, value="style", label="Save as")
+            self.kind = gr.Dropdown([(_SAVE_AS[kind], kind) for kind in kinds], value=kinds[0], label="Save as")
             with gr.Row(elem_classes=["pair"]):
                 self.save = gr.Button("Save the form", size="sm", min_width=60)
-                self.upload = gr.UploadButton("Import styles.csv", file_types=[".csv"], size="sm", min_width=60)
+                self.upload = gr.UploadButton("Import styles.csv", file_types=[".csv"], size="sm", min_width=60,
+                                              visible="style" in kinds)
             self.notes.place("presets")
 
     def choices(self, model: str, owner: str) -> list[tuple[str, str]]:
         """(label, kind:name) of what a person can apply with a model."""
         styles = {style.name for style in self.studio.styles_for(model, owner)}
         presets = self.studio.presets_of(owner)
-        return [(f"{_LABELS[kind]}: {name}", f"{kind}:{name}") for kind in FILES
+        return [(f"{_LABELS[kind]}: {name}", f"{kind}:{name}") for kind in self.kinds
                 for name in presets.all(kind) if kind != "style" or name in styles]
 
     def offered(self, model: str, owner: str, chosen: str | None = None) -> Any:
@@ -52,17 +60,18 @@ class PresetBox:
         choices = self.choices(model, owner)
         return gr.Dropdown(choices=choices, value=chosen if chosen in [value for _, value in choices] else None)
 
-    def offer(self, model: str, request: gr.Request) -> Any:
-        """The list for another model."""
-        return self.offered(model, owner_of(request))
+    def offer(self, model: str, chosen: str | None, request: gr.Request) -> Any:
+        """The list for another model, or as it is by now."""
+        return self.offered(model, owner_of(request), chosen)
 
-    def left_out(self, owner: str) -> dict[str, list[str]]:
-        """The line on a person's files that cannot be used."""
+    def begin(self, model: str, request: gr.Request) -> tuple[Any, dict[str, list[str]]]:
+        """For a page that opens: the list, and the line on a person's files that cannot be used."""
+        owner = owner_of(request)
         problems = self.studio.presets_of(owner).problems()
-        return {"presets": ["note", " ".join(problems)]} if problems else {}
+        return self.offered(model, owner), {"presets": ["note", " ".join(problems)]} if problems else {}
 
     def applied(self, values: Mapping[str, Any], chosen: str | None, owner: str) -> dict[str, Any]:
-        """The form's values with those of a preset; what was typed stays. Raises BadRequest."""
+        """The form's values with those of a preset that is no layout; what was typed stays. Raises BadRequest."""
         preset = self.studio.presets_of(owner).get(*_parts(chosen))
         if preset.kind == "style":
             if preset.name not in [style.name for style in self.studio.styles_for(values["model"], owner)]:
@@ -82,11 +91,13 @@ class PresetBox:
                 held: dict[str, Any] = style_values(values["prompt"] or "", values["negative_prompt"] or "")
             elif kind == "settings":
                 held = {field: form.number(values[field]) for field in SETTINGS}
+            elif kind == LAYOUT:
+                held = layoutfile.to_dict(*composition.to_sketch(values))
             else:
                 held = {"negative_prompt": values["negative_prompt"] or ""}
             saved = self.studio.presets_of(owner).save(kind, name, held)
         except LoomError as error:
-            return self.offered(values["model"], owner, chosen), name, _refused(error)
+            return self.offered(values["model"], owner, chosen), name, refused(error)
         return self.offered(values["model"], owner, f"{kind}:{saved.name}"), "", said(f"Saved {saved.name!r}.")
 
     def rename_chosen(self, model: str, chosen: str | None, name: str,
@@ -97,7 +108,7 @@ class PresetBox:
             kind, old = _parts(chosen)
             new = self.studio.presets_of(owner).rename(kind, old, name).name
         except LoomError as error:
-            return self.offered(model, owner, chosen), name, _refused(error)
+            return self.offered(model, owner, chosen), name, refused(error)
         return self.offered(model, owner, f"{kind}:{new}"), "", said(f"{old!r} is {new!r} now.")
 
     def delete_chosen(self, model: str, chosen: str | None, name: str,
@@ -108,7 +119,7 @@ class PresetBox:
             kind, old = _parts(chosen)
             self.studio.presets_of(owner).delete(kind, old)
         except LoomError as error:
-            return self.offered(model, owner, chosen), name, _refused(error)
+            return self.offered(model, owner, chosen), name, refused(error)
         return self.offered(model, owner), name, said(f"Deleted {old!r}.")
 
     def import_csv(self, model: str, chosen: str | None, file: str | None,
@@ -120,7 +131,7 @@ class PresetBox:
                 raise BadRequest("No file has arrived: choose it again.", "presets")
             count, left = self.studio.presets_of(owner).import_styles(Path(file))
         except LoomError as error:
-            return self.offered(model, owner, chosen), _refused(error)
+            return self.offered(model, owner, chosen), refused(error)
         more = [f"{len(left) - _SHOWN_LINES} more did not come."] if len(left) > _SHOWN_LINES else []
         report = " ".join([f"Styles that came: {count}.", *left[:_SHOWN_LINES], *more])
         return self.offered(model, owner, chosen), {"presets": ["note" if left else "hint", report]}
@@ -131,7 +142,8 @@ def said(text: str) -> dict[str, list[str]]:
     return lines(hints={"presets": text})
 
 
-def _refused(error: LoomError) -> dict[str, list[str]]:
+def refused(error: LoomError) -> dict[str, list[str]]:
+    """The line below the box on what could not be."""
     return {"presets": ["error", str(error)]}
 
 

@@ -24,6 +24,7 @@ from ui.components.seed import SeedField
 from ui.components.stage import Stage
 from ui.languages import say, word
 from ui.owners import owner_of
+from ui.presetbox import PresetBox
 from ui.stream import Desk
 from ui.studio import Studio
 
@@ -61,6 +62,7 @@ class RunForm:
     refining: gr.Row
     refiner: gr.Dropdown
     refiner_from: NumberField | gr.Textbox
+    presets: PresetBox
 
     def __init__(self, studio: Studio, bar: gr.HTML, model: gr.Dropdown, panel: ModelsPanel):
         self.studio, self.bar, self.model = studio, bar, model
@@ -128,6 +130,22 @@ class RunForm:
     def _wire_refiner(self) -> None:
         for event in (self.model.change, self.more.expand):
             event(self.offer_refiners, [self.model], [self.refiner, self.refining], **QUICK)
+
+    def _wire_presets(self) -> list[Any]:
+        """The box's own events; those that change what there is, for `.then`."""
+        box, model = self.presets, self.model
+        chosen, listed = [model, box.chosen, box.name], [box.chosen, box.name, box.notes]
+        save = box.save.click(self.save_preset, {*self.inputs, box.chosen, box.kind, box.name}, listed, **QUICK)
+        rename = box.rename.click(box.rename_chosen, chosen, listed, **QUICK)
+        delete = box.delete.click(box.delete_chosen, chosen, listed, **QUICK)
+        for event in (self.chosen, box.fold.expand):  # the other form's box may have saved some
+            event(box.offer, [model, box.chosen], [box.chosen], **QUICK)
+        return [save, rename, delete]
+
+    def save_preset(self, data: dict[Any, Any], request: gr.Request) -> tuple[Any, Any, Any]:
+        """Save the form as the box says: its list, its name's field and its line."""
+        box = self.presets
+        return box.save_form(self.values(data), data[box.kind], data[box.name], data[box.chosen], owner_of(request))
 
     def remembering(self, names: Iterable[str] = (), anyhow: bool = True) -> dict[str, Any]:
         """Arguments of an event after which the browser remembers the form. anyhow: even one without any text."""

@@ -106,6 +106,7 @@ def build(studio: Studio) -> gr.Blocks:
             page.load(compare.first, None, [compare.board], **QUICK)
         page.load(text.offer_presets, [model], [text.style, text.presets.chosen, text.presets.notes],
                   **QUICK)
+        page.load(regions.presets.begin, [model], [regions.presets.chosen, regions.presets.notes], **QUICK)
         for event in (page.load, model.change):
             event(None, [model], None, js=SEEN, **QUICK)
         model.input(None, [model, panel], [panel], js=CHOSEN, **QUICK)

@@ -240,9 +240,12 @@ export function mount({ element, props, trigger, watch, upload, server }) {
     if (part.preset.value) trigger("preset", { name: part.preset.value });
     part.preset.value = "";
   });
-  answerTo(server.layouts({})).then(({ names = [] }) => {
-    for (const name of names) part.preset.add(new Option(name, name));
-  });
+  async function offer() {
+    const { names = [] } = await answerTo(server.layouts({}));
+    part.preset.replaceChildren(part.preset.options[0], ...names.map((name) => new Option(name, name)));
+  }
+  window.addEventListener("latent-loom:layouts", offer);
+  offer();
 
   const ground = element.closest(".regions-bench") || element;
   let over = 0;

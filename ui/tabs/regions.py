@@ -14,6 +14,7 @@ from core import layoutfile, metadata
 from core.errors import BadRequest, LoomError
 from core.jobs import Jobs
 from core.layout import layout_of
+from core.ownpresets import LAYOUT
 from core.request import MAX_SIDE, Request
 from core.samplers import SAMPLERS
 from ui import composition, form
@@ -31,6 +32,7 @@ from ui.components.stage import Stage
 from ui.components.tokens import Tokens, counts
 from ui.components.words import Words, at_hand
 from ui.owners import owner_of
+from ui.presetbox import PresetBox, refused, said
 from ui.runform import QUICK, RunForm, drawn, unfolded
 from ui.stream import empty
 from ui.studio import Studio
@@ -47,6 +49,7 @@ RESIZE = """(width, height, canvas) => {
   const fits = size.every((side) => side % canvas.cell === 0 && side >= 8 * canvas.cell && side <= MAX);
   return { ...canvas, resize: fits ? size : [] };
 }""".replace("MAX", str(MAX_SIDE))
+OFFER = "() => { window.dispatchEvent(new Event('latent-loom:layouts')); }"  # the canvas lists them, too
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -109,6 +112,7 @@ class Regions(RunForm):
                 self.stride = NumberField("field.stride", start["stride"], low=8, high=512, step=8)
             self._lines("panorama", "stride")
             self.wrap = gr.Checkbox(False, label="The right edge goes on at the left one (360 degrees)")
+        self.presets = PresetBox(self.studio, SCOPE, (LAYOUT, "settings", "negative"))
 
     def _run(self) -> None:
         start = self.start
@@ -164,6 +168,10 @@ class Regions(RunForm):
                             trigger_mode="multiple", **QUICK).then(**remembered).then(**follow)
         for event in (self.canvas.preset, self.stage.example):
             event(self.take_preset, inputs, [*filled, self.notes], **QUICK).then(**remembered)
+        self.presets.use.click(self.apply_preset, {*inputs, self.presets.chosen}, [*filled, self.notes,
+                               self.presets.notes], **QUICK).then(**remembered)
+        for event in self._wire_presets():
+            event.then(None, None, None, js=OFFER, **QUICK)
         self.taking(self.canvas.opened, lambda event: uploaded(event.get("path"), "regions"))
         self.canvas.saved(self.save, inputs, [self.download, self.notes], **QUICK)
         self.keep.recall(self.recall, inputs, [self.fields[name] for name in self.kept_names], **QUICK)
@@ -244,13 +252,37 @@ class Regions(RunForm):
         """A layout to start from; what stood there comes back with undo."""
         values = self.values(data)
         asked = carried(event)
-        known = self.studio.presets_of(owner_of(request)).layouts()
-        layout = known.get(str(asked.get("name") or asked.get("prompt")))
-        if layout is None:
-            return [*self._fill({**values, "canvas": composition.untouched(values["canvas"])}), lines()]
-        info = self.studio.info(values["model"])
-        scaled = composition.scaled(layout, info) if info else layout
-        return self._take(values, scaled, info.multiple if info else self.cell)
+        try:
+            return self._take_layout(values, str(asked.get("name") or asked.get("prompt")), owner_of(request))
+        except LoomError as error:
+            return self._stays(values, error)
+
+    def apply_preset(self, data: dict[Any, Any], request: gr.Request) -> list[Any]:
+        """The form with what the chosen preset holds, and the box's line."""
+        box, values, owner = self.presets, self.values(data), owner_of(request)
+        canvas, notes, told = values["canvas"], lines(), said("Applied.")
+        values = {**values, "canvas": composition.untouched(canvas)}
+        try:
+            kind, _, name = (data[box.chosen] or "").partition(":")
+            if kind == LAYOUT:
+                return [*self._take_layout(values, name, owner), told]
+            size = values["width"], values["height"]
+            values = box.applied(values, data[box.chosen], owner)
+            if size != (values["width"], values["height"]):
+                values["canvas"] = composition.fitted(canvas, values["width"], values["height"])
+        except LoomError as error:
+            told = refused(error)
+        schedule = gr.Dropdown(choices=form.schedules(values["sampler"]), value=values["schedule"])
+        return [*self._fill({**values, "schedule": schedule}), notes, told]
+
+    def _take_layout(self, values: dict[str, Any], name: str, owner: str) -> list[Any]:
+        """The form with a layout of the lists in it: the project's at the model's size, one's own as it was saved."""
+        preset, info = self.studio.presets_of(owner).get(LAYOUT, name), self.studio.info(values["model"])
+        fields = preset.values["fields"]
+        request = Request(**({**composition.settings_only(values), **fields} if preset.own else fields))
+        if info and not preset.own:
+            request = composition.scaled(request, info)
+        return self._take(values, request, self._cell(values["model"]), preset.values["states"])
 
     def taking(self, event: Any, find: Callable[[dict[str, Any]], Path]) -> None:
         """Let an event bring a layout here, or a picture's regions. find: the file, from the event's data; raises
@@ -267,19 +299,24 @@ class Regions(RunForm):
         try:
             path = find()
             if path.read_bytes()[:8] != PNG:
-                fields, states = layoutfile.sketch(path)
-                return self._take(values, Request(**{**composition.settings_only(values), **fields}), cell, states)
+                found = layoutfile.sketch(path)
+                request = Request(**{**composition.settings_only(values), **found.fields})
+                return self._take(values, request, cell, found.states)
             request = metadata.read_png(path)
             if not request.regions:
                 raise BadRequest(f"{name} was made without regions.", "regions")
         except LoomError as error:
-            untouched = {**values, "canvas": composition.untouched(values["canvas"])}
-            return [*self._fill(untouched), lines((), BadRequest(str(error).replace(path.name, name), "regions"))]
+            return self._stays(values, BadRequest(str(error).replace(path.name, name)))
         names = self.studio.catalogue.names()
         model = model_here(request.model, names) or values["model"]
         refiner = model_here(request.refiner, names) or request.refiner  # one that is not here is told beside it
         return self._take({**values, **form.from_request(request), "model": model, "refiner": refiner,
                            "preview": values["preview"], "batch": values["batch"]}, request, self._cell(model))
+
+    def _stays(self, values: dict[str, Any], error: LoomError) -> list[Any]:
+        """The form as it stands, and beside the canvas why."""
+        untouched = {**values, "canvas": composition.untouched(values["canvas"])}
+        return [*self._fill(untouched), lines((), BadRequest(str(error), "regions"))]
 
     def _cell(self, model: str) -> int:
         """Pixels of a latent cell."""
@@ -310,13 +347,13 @@ class Regions(RunForm):
         return [values[name] for name in self.kept_names]
 
     def empty_stage(self, model: str, message: str = "") -> dict[str, Any]:
-        return empty(list(self.studio.presets_of("").layouts()), message, TITLE)
+        return empty(list(self.studio.presets_of("").all(LAYOUT)), message, TITLE)
 
 
 def layouts_of(studio: Studio) -> Callable[..., Any]:
     """What the canvas asks the server for: the names of the layouts to start from."""
     def layouts(_: Any = None) -> dict[str, list[str]]:
-        return {"names": list(studio.presets_of(owner_of()).layouts())}
+        return {"names": list(studio.presets_of(owner_of()).all(LAYOUT))}
 
     return layouts
 

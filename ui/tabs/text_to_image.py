@@ -31,7 +31,7 @@ from ui.components.words import Words, at_hand
 from ui.languages import word
 from ui.models import choices
 from ui.owners import owner_of
-from ui.presetbox import PresetBox, said
+from ui.presetbox import PresetBox, refused, said
 from ui.runform import QUICK, RunForm, drawn, unfolded
 from ui.stream import empty
 from ui.studio import Studio
@@ -98,7 +98,7 @@ class TextToImage(RunForm):
         self.notes.place("steps")
         with gr.Accordion(word("form.more"), open=False, elem_classes=["more"]) as self.more:
             self._more(start)
-        self.presets = PresetBox(studio)
+        self.presets = PresetBox(studio, SCOPE, ("style", "settings", "negative"))
         card = model_card(info)
         with gr.Accordion(word("form.about"), open=False, visible=bool(card),
                           elem_classes=["more"]) as self.about:
@@ -146,7 +146,7 @@ class TextToImage(RunForm):
         of_model = [self.size, self.style, self.words, self.about, self.card, self.notes, self.bar]
         settings = [self.width, self.height, self.sampler, self.schedule, self.steps, self.guidance]
         self.chosen(self.change_model, inputs, [*settings, *of_model], **QUICK).then(**remembered)
-        self._wire_presets()
+        self._wire_box()
         self.generate.click(self.submit, inputs, marks, trigger_mode="multiple", **QUICK).then(**remembered).then(
             **follow)
         self.stage.example(self.take_example, None, [self.prompt], **QUICK).then(
@@ -155,21 +155,15 @@ class TextToImage(RunForm):
         self.keep.recall(self.recall, inputs, self.filled, **QUICK)
         self.taking(self.arrival.dropped, lambda event: arrival.uploaded(event.get("path")))
 
-    def _wire_presets(self) -> None:
+    def _wire_box(self) -> None:
         box, model = self.presets, self.model
-        inputs = {*self.inputs, box.chosen, box.kind, box.name}
-        listed = [box.chosen, box.name, box.notes]
         changed = [self.style, self.negative, *(self.fields[name] for name in SETTINGS), self.size, self.notes,
                    box.notes]
-        box.use.click(self.apply_preset, inputs, changed, **QUICK).then(**self.remembering()).then(
+        box.use.click(self.apply_preset, {*self.inputs, box.chosen}, changed, **QUICK).then(**self.remembering()).then(
             self.count, {self.fields[name] for name in COUNTED}, [self.tokens], **QUICK)
-        save = box.save.click(self.save_preset, inputs, listed, **QUICK)
-        rename = box.rename.click(box.rename_chosen, [model, box.chosen, box.name], listed, **QUICK)
-        delete = box.delete.click(box.delete_chosen, [model, box.chosen, box.name], listed, **QUICK)
         bring = box.upload.upload(box.import_csv, [model, box.chosen, box.upload], [box.chosen, box.notes], **QUICK)
-        for event in (save, rename, delete, bring):
+        for event in (*self._wire_presets(), bring):
             event.then(self.offer_styles, [model, self.style], [self.style], **QUICK)
-        self.chosen(box.offer, [model], [box.chosen], **QUICK)
 
     def apply_preset(self, data: dict[Any, Any], request: gr.Request) -> tuple[Any, ...]:
         """The form with what the chosen preset holds, and the lines beside it."""
@@ -177,18 +171,12 @@ class TextToImage(RunForm):
         try:
             values = self.presets.applied(values, data[self.presets.chosen], owner)
         except LoomError as error:
-            said_so = lines(error=error)
+            said_so = refused(error)
         schedule = gr.Dropdown(choices=form.schedules(values["sampler"]), value=values["schedule"])
         about = self._of_model(values, owner)
         return (about["style"], values["negative_prompt"],
                 *({**values, "schedule": schedule}[name] for name in SETTINGS), about["size"],
                 self._review(values, owner), said_so)
-
-    def save_preset(self, data: dict[Any, Any], request: gr.Request) -> tuple[Any, Any, Any]:
-        """Save the form as the box says: its list, its name's field and its line."""
-        box = self.presets
-        return box.save_form(self.values(data), data[box.kind], data[box.name], data[box.chosen],
-                             owner_of(request))
 
     def offer_styles(self, model: str, style: str, request: gr.Request) -> Any:
         """The list of styles as it is now; one that is gone gives way to none."""
@@ -198,9 +186,7 @@ class TextToImage(RunForm):
 
     def offer_presets(self, model: str, request: gr.Request) -> tuple[Any, Any, Any]:
         """The lists of styles and presets as they are now, and the files that are left out."""
-        owner = owner_of(request)
-        return (gr.Dropdown(choices=self._styles(model, owner)), self.presets.offered(model, owner),
-                self.presets.left_out(owner))
+        return (gr.Dropdown(choices=self._styles(model, owner_of(request))), *self.presets.begin(model, request))
 
     def _style(self, values: dict[str, Any], owner: str) -> Any:
         name = values["style"]

@@ -127,3 +127,12 @@ def test_the_addresses_answer_beside_the_page(tmp_path: Path, monkeypatch: pytes
         assert answer(f"{address}metrics")[0] == 403 and answer(f"{address}healthz")[0] == 200
         studio.jobs.close()
         assert answer(f"{address}healthz")[0] == 503
+
+
+@pytest.mark.filterwarnings(*THIRD_PARTY)
+def test_gradios_own_figures_are_for_nobody(tmp_path: Path) -> None:
+    with served(tmp_path) as (address, _):
+        for path in ("monitoring", "monitoring/", "monitoring/summary", "monitoring/key", "gradio_api/monitoring",
+                     "gradio_api/monitoring/summary", "monitoring/key/dashboard/"):
+            code, text = answer(address + path)
+            assert code in (403, 404) and "functions" not in text, (path, text)

@@ -153,4 +153,5 @@ def serving(studio: Studio) -> dict[str, Any]:
         "blocked_paths": [str(studio.jobs.outputs / JOURNAL)],  # everybody's prompts
         "footer_links": ["api", "settings"], "run_history": False, "show_error": False, "share": False,
         "ssr_mode": False, "pwa": False, "inbrowser": False,
+        "enable_monitoring": False,  # gradio's figures of who called what, for anybody: ours are at /metrics
     }

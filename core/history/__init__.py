@@ -54,7 +54,6 @@ class Entry(NamedTuple):
     steps: int | None
     regions: int  # how many
     program: str  # "" when it does not say how it was made
-    owner: str
     favourite: bool
     deleted: float | None
     tags: tuple[str, ...] = ()

@@ -19,14 +19,14 @@ from core.errors import OutputError
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # of the tables
+VERSION = 3  # of the tables
 PATIENCE = 10  # seconds that another process may hold the index
 _TABLES = """
 CREATE TABLE pictures (
   id INTEGER PRIMARY KEY AUTOINCREMENT, file TEXT NOT NULL UNIQUE, folder TEXT NOT NULL, place TEXT NOT NULL,
   stamp INTEGER NOT NULL, bytes INTEGER NOT NULL, made REAL NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
   prompt TEXT NOT NULL, negative TEXT NOT NULL, model TEXT NOT NULL, sampler TEXT NOT NULL, seed INTEGER, steps INTEGER,
-  regions INTEGER NOT NULL, program TEXT NOT NULL, owner TEXT NOT NULL DEFAULT '',
+  regions INTEGER NOT NULL, program TEXT NOT NULL,
   favourite INTEGER NOT NULL DEFAULT 0, deleted REAL);
 CREATE INDEX newest ON pictures (made DESC, file DESC);
 CREATE INDEX folders_of ON pictures (folder);

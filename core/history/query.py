@@ -32,7 +32,6 @@ class Query:
     tag: str = ""
     favourites: bool = False
     trash: bool = False  # those that were deleted, instead of the others
-    owner: str | None = None  # None: everybody's
 
     def __post_init__(self) -> None:
         for name in ("words", "model", "sampler", "since", "until", "tag"):
@@ -46,8 +45,8 @@ class Query:
         given: list[Any] = []
         if self.favourites:
             parts.append("favourite")
-        for column, value in (("model", self.model), ("sampler", self.sampler), ("owner", self.owner)):
-            if value or (column == "owner" and value is not None):
+        for column, value in (("model", self.model), ("sampler", self.sampler)):
+            if value:
                 parts.append(f"{column} = ?")
                 given.append(value)
         if self.tag:

@@ -230,7 +230,9 @@ export function mount({ element, props, trigger, server }) {
 
   function changed(k, row) {
     const rows = blocks.get(Math.floor(k / BLOCK));
-    if (rows) rows[k % BLOCK] = { ...rows[k % BLOCK], ...row };
+    const before = rows?.[k % BLOCK];
+    if (rows) rows[k % BLOCK] = { ...before, ...row };
+    if (String(before?.tags) !== String(row.tags)) choices();
     paint();
   }
 

@@ -161,7 +161,8 @@ def refine(model: StableDiffusion, outline: Outline, lane: Lane, k: int, index: 
     leg = next(leg for leg in reversed(outline.legs) if leg.start <= index)
     if index >= leg.start + leg.moved:  # else it is a DDIM step, which has no memory
         skipped = leg.skipped + index - leg.start - leg.moved
-        lane.scheduler = _scheduler(model, leg._replace(skipped=skipped), _seed(outline, leg, k))
+        lane.scheduler = _scheduler(model, leg._replace(skipped=skipped), _seed(outline, leg, k),
+                                    once=outline.calls[index] == 1)
         lane.options = step_options(lane.scheduler, lane.generator)
 
 
@@ -183,10 +184,10 @@ def _whole_levels(sampler: str, schedule: str, steps: int, training: str) -> tup
     return tuple(first_levels(build(entry, schedule, steps, json.loads(training), seed=0), entry, steps))
 
 
-def _scheduler(model: StableDiffusion, leg: Leg, seed: int = 0) -> Any:
+def _scheduler(model: StableDiffusion, leg: Leg, seed: int = 0, once: bool = False) -> Any:
     entry = samplers.SAMPLERS[leg.sampler]
     scheduler = build(entry, leg.schedule, leg.steps, _training(model), seed)
-    return last_steps(scheduler, entry, leg.steps, leg.skipped) if leg.skipped else scheduler
+    return last_steps(scheduler, entry, leg.steps, leg.skipped, once) if leg.skipped else scheduler
 
 
 def _training(model: StableDiffusion) -> dict[str, Any]:

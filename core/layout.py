@@ -18,6 +18,7 @@ from core.masks import Box, Mask, coverage, painted
 from core.models.catalogue import ModelInfo
 from core.prompts.composition import Part, compose, with_words
 from core.prompts.networks import Loras, joined, loras_in, without_tags
+from core.refining import first_refined
 from core.request import Region, Request
 
 _LEAST_PEAK = 0.5  # a stroke thinner than a cell still rules half of some cell
@@ -221,13 +222,23 @@ def predicted_cost(request: Request, info: ModelInfo) -> Cost:
     prompts = [prompts_of(request, k) for k in range(len(request.regions) + 1)]
     known: dict[tuple[bool, bool, tuple[frozenset[Asked], ...]], Cost] = {}
     evaluations, work = 0, 0.0
+    refined = first_refined(request, info) if request.refiner and _said_twice(prompts, request.steps) else request.steps
     for step, calls in enumerate(entry.call_counts(request.steps)):
-        kind = step < booted, step >= first_crop, tuple(p.asked(step, request.steps) for p in prompts)
+        asked = tuple(p.asked(step, request.steps, step >= refined) for p in prompts)
+        kind = step < booted, step >= first_crop, asked
         if kind not in known:
             known[kind] = _cost_of_call(parts, boxes if kind[1] else [{} for _ in parts], kind[0], kind[2])
         evaluations += calls * known[kind].evaluations
         work += calls * known[kind].work
     return Cost(evaluations * request.batch, work * request.batch)
+
+
+def _said_twice(prompts: Sequence[Prompts], steps: int) -> bool:
+    """Whether some prompt's words are a negative prompt's too: one question to a model, two to its refiner."""
+    def count(step: int, refined: bool) -> int:
+        return len(frozenset[Asked]().union(*(p.asked(step, steps, refined) for p in prompts)))
+
+    return any(count(step, True) > count(step, False) for step in range(steps))
 
 
 def predicted_evaluations(request: Request, info: ModelInfo) -> int:
@@ -261,7 +272,7 @@ def parts_of(request: Request, info: ModelInfo) -> list[Layout]:
     return [layout.crop(view) for view in views_of(request, info)]
 
 
-Asked = tuple[str, Loras]  # what tells questions of the same picture apart
+Asked = tuple[str, Loras, bool]  # what tells questions of the same picture apart; bool: the words are negative
 
 
 class Prompts(NamedTuple):
@@ -279,10 +290,11 @@ class Prompts(NamedTuple):
         ((negative, _),) = compose(self.negative, joined=False).at(step, steps)
         return compose(self.prompt).at(step, steps), negative
 
-    def asked(self, step: int, steps: int) -> frozenset[Asked]:
-        """What the network is asked with at a step."""
+    def asked(self, step: int, steps: int, refined: bool = False) -> frozenset[Asked]:
+        """What the network is asked with at a step. refined: it is a refiner, which is told what is negative."""
         parts, negative = self.at(step, steps)
-        return frozenset((text, self.loras) for text in (*(part.text for part in parts), *[negative] * self.both))
+        return frozenset([*((part.text, self.loras, False) for part in parts),
+                          *[(negative, self.loras, refined)] * self.both])
 
 
 def prompts_of(request: Request, k: int) -> Prompts:

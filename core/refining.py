@@ -1,9 +1,10 @@
-"""A second network for the end of a run: which one, and from when on. Needs no torch."""
+"""A second network for the end of a run: which one, and from when on. Needs no torch, but for `first_refined`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from core import samplers
 from core.errors import BadRequest, ModelError
 from core.models.catalogue import Catalogue, ModelInfo
 from core.models.header import shown
@@ -49,3 +50,16 @@ def refuse_alone(info: ModelInfo) -> None:
 def takes_over(request: Request, timestep: float) -> bool:
     """Whether the refiner takes the solver step that begins at a timestep: as diffusers' denoising_start."""
     return timestep < round(TRAINED - request.refiner_from * TRAINED)
+
+
+def first_refined(request: Request, info: ModelInfo) -> int:
+    """The solver step, from 0, at which the refiner of a run that was never forked takes over; the number of steps,
+    where it never does. info: of the model. The timesteps are diffusers', so this imports torch.
+    """
+    from core.models.parts import training_of
+    from core.samplers.build import build
+
+    entry, schedule = samplers.resolve(request.sampler, request.schedule, request.steps)
+    times = build(entry, schedule, request.steps, training_of(info), request.seed).timesteps
+    counts = entry.call_counts(request.steps)
+    return next((k for k in range(request.steps) if takes_over(request, float(times[sum(counts[:k])]))), request.steps)

@@ -362,11 +362,12 @@ def test_solvers_without_memory_end_alike_when_their_last_steps_are_a_run_of_the
     assert torch.equal(finish(rest, torch_noise, 2), finish(whole, torch_noise, 2))
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_last_steps_alone_denoise_a_gaussian(sampler: str) -> None:
+@pytest.mark.parametrize("sampler, once", [*((name, False) for name in SAMPLERS), ("PLMS", True)])
+def test_the_last_steps_alone_denoise_a_gaussian(sampler: str, once: bool) -> None:
     """Data N(0, 1/4), x_k drawn exactly: what comes out must have its spread, whoever starts without memory there."""
     entry, schedule = resolve(sampler, "Uniform" if "Uniform" in SAMPLERS[sampler].schedules else "Automatic", 40)
-    scheduler = last_steps(build(entry, schedule, 40, TRAINING, 5), entry, 40, 20)
+    scheduler = last_steps(build(entry, schedule, 40, TRAINING, 5), entry, 40, 20, once)
+    assert len(scheduler.timesteps) == sum(entry.call_counts(40)[20:] if once else entry.last_counts(40, 20))
     sigmas = noise_levels(scheduler)
     generator = torch.Generator().manual_seed(2)
     clean, noise = torch.randn(2, 1, 4, 64, 64, generator=generator)

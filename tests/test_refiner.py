@@ -17,6 +17,7 @@ from core.__main__ import main
 from core.checks import check_in
 from core.engine import Engine
 from core.errors import BadRequest, ModelError, OutOfMemory, TrajectoryError
+from core.layout import predicted_evaluations
 from core.models import kinds, needs, parts
 from core.models.catalogue import Catalogue
 from core.recorder import Recorder
@@ -90,9 +91,26 @@ def test_it_takes_over_where_the_noise_has_come_down_so_far(engine: Engine) -> N
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_goes_on_with_the_refiner(engine: Engine, sampler: str) -> None:
-    done = finish(engine, refined(sampler=sampler, steps=6))
+def test_every_sampler_goes_on_with_the_refiner_where_it_was(engine: Engine, sampler: str) -> None:
+    request = refined(sampler=sampler, steps=6)
+    *taken, done = engine.generate(request, Preview("none"))
+    *plain, _ = engine.generate(request.replace(refiner=""), Preview("none"))
     assert np.isfinite(done.latents).all() and done.steps == 6
+    assert [(s.timestep, s.evaluations) for s in taken] == [(s.timestep, s.evaluations) for s in plain]
+    # A model is asked once what is the prompt and the negative one too; its refiner, which is told which, is twice.
+    same = request.replace(negative_prompt=PROMPT)
+    assert finish(engine, same).evaluations == predicted_evaluations(same, engine.catalogue.get("sdxl-file"))
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"refiner_from": 0.0}, {"refiner_from": 1.0}, {"batch": 2}, {"guidance": 1.0}, {"refiner": ""},
+    {"model": "sdxl-folder", "schedule": "Karras", "steps": 7}, {"negative_prompt": "fog"},
+    {"prompt": "[a boat:fog:0.5]", "negative_prompt": "fog"}, {"prompt": "a boat AND fog", "negative_prompt": "fog"},
+    {"prompt": "the sea", "regions": (Region(name="a", prompt=PROMPT, box=(0, 0, 0.5, 1)),), "bootstrap": 0.5,
+     "crop_after": 0.5}, {"width": 192, "height": 128, "panorama": "smooth", "stride": 64}])
+def test_what_equal_prompts_cost_is_predicted(engine: Engine, changes: dict[str, Any]) -> None:
+    request = refined(**{"negative_prompt": PROMPT, **changes})
+    assert finish(engine, request).evaluations == predicted_evaluations(request, engine.catalogue.get(request.model))
 
 
 def test_regions_panoramas_and_batches_are_refined_too(engine: Engine) -> None:

@@ -82,11 +82,17 @@ def _dtypes(info: ModelInfo, device: torch.device, precision: str, upcast: bool)
             torch.float32 if device.type == "cpu" else dtype)
 
 
+def training_of(info: ModelInfo) -> dict[str, Any]:
+    """A folder's scheduler_config.json, or what it would be for a file."""
+    if not info.is_file:
+        return _json(Path(info.path), "scheduler/scheduler_config.json")
+    return shapes.TRAINING | {"prediction_type": info.prediction, "rescale_betas_zero_snr": info.zero_terminal}
+
+
 def _from_folder(info: ModelInfo, device: torch.device, precision: str) -> Parts:
     folder = Path(info.path)
     upcast = info.family == "sdxl" and _json(folder, "vae/config.json").get("force_upcast", True)
     dtype, vae_dtype, text_dtype = _dtypes(info, device, precision, bool(upcast))
-    training = _json(folder, "scheduler/scheduler_config.json")
     unet = _network(UNet2DConditionModel, folder / "unet", dtype)
     vae = None if info.is_refiner else \
         _other_vae(info, dtype) if info.vae else _network(AutoencoderKL, folder / "vae", vae_dtype)
@@ -97,7 +103,7 @@ def _from_folder(info: ModelInfo, device: torch.device, precision: str) -> Parts
     tokenizers = [CLIPTokenizer.from_pretrained(folder / name.replace("text_encoder", "tokenizer"),
                                                 local_files_only=True) for name in TEXTS[info.family]]
     zeros = _json(folder, "model_index.json").get("force_zeros_for_empty_prompt", info.family == "sdxl")
-    return Parts(unet, vae, tiny, texts, tokenizers, training, zeros is True)
+    return Parts(unet, vae, tiny, texts, tokenizers, training_of(info), zeros is True)
 
 
 def _from_file(info: ModelInfo, device: torch.device, precision: str) -> Parts:
@@ -111,13 +117,13 @@ def _from_file(info: ModelInfo, device: torch.device, precision: str) -> Parts:
         pad = "<|endoftext|>" if kind.texts[number].endswith("transformer.") else "!"
         tokenizers.append(clip.tokenizer(words, pad, path, "tokenizer_2" if number or info.is_refiner else "tokenizer"))
         texts.append(original.text_encoder(path, kind, number, text_dtype))
-    training = shapes.TRAINING | {"prediction_type": info.prediction, "rescale_betas_zero_snr": info.zero_terminal}
     vae = None if info.is_refiner else _other_vae(info, dtype) if info.vae else \
         original.vae(path, vae_dtype, shapes.SCALING[info.family], info.family == "sdxl")
     small = Path(info.small_decoder) if info.tiny else None
     tiny = None if small is None else \
         _network(AutoencoderTiny, small, dtype) if small.is_dir() else original.tiny(small, dtype)
-    return Parts(original.unet(path, kind, dtype), vae, tiny, texts, tokenizers, training, info.family == "sdxl")
+    return Parts(original.unet(path, kind, dtype), vae, tiny, texts, tokenizers, training_of(info),
+                 info.family == "sdxl")
 
 
 def _other_vae(info: ModelInfo, dtype: torch.dtype) -> Any:

@@ -16,6 +16,7 @@ import diffusers
 import numpy as np
 import torch
 
+from core.samplers import plms
 from core.samplers.table import Sampler
 
 # DPM++ SDE hands its Brownian motion times rounded to float32; torchsde moves them back inside, and need not say so.
@@ -97,16 +98,21 @@ def solver_scale(scheduler: Any, sigma: float) -> float:
     return (1 + sigma**2) ** 0.5 if isinstance(getattr(type(scheduler), "init_noise_sigma", None), property) else 1.0
 
 
-def last_steps(scheduler: Any, entry: Sampler, steps: int, skipped: int) -> Any:
+def last_steps(scheduler: Any, entry: Sampler, steps: int, skipped: int, once: bool = False) -> Any:
     """A fresh scheduler of `steps` steps, made to begin after the first `skipped` of them: as a shorter run, without
     memory. (Handing it a later `begin_index` is not enough: LMS then weighs steps that it has not seen.)
+
+    once: the first of them asks the network no more often than it does in the whole run.
     """
     times, counts = scheduler.timesteps, entry.call_counts(steps)
     first = sum(counts[:skipped])
-    if entry.calls == "plms":  # its first step asks again where the second begins
+    if entry.calls == "plms" and not once:  # its first step asks again where the second begins
         own = [0, *range(2, len(times))][skipped:]
         scheduler.timesteps = times[own[:2] + own[1:]]
         return scheduler
+    if entry.calls == "plms":
+        scheduler = plms.PlainStart.from_config(scheduler.config)
+        scheduler.set_timesteps(steps)
     scheduler.timesteps = times[first:]
     for name, value in list(vars(scheduler).items()):
         if name.startswith("sigmas") and value is not None:

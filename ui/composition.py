@@ -16,17 +16,12 @@ from core.masks import Mask, painted
 from core.models.catalogue import ModelInfo
 from core.request import MAX_SIDE, Preview, Region, Request
 from ui import form
+from ui.languages import say, word
 
 # Told apart at a glance, also by most colour-blind people; as in ui/components/region_layout.js.
 COLOURS = ("#e5484d", "#30a46c", "#3e7bfa", "#f5a524", "#8e4ec6", "#12a5a0", "#e54d9b", "#8d6e4f", "#5b8c2a", "#c2410c")
-MASKS = [("By area, upper over lower", "area"), ("As in the paper: overlaps averaged", "paper")]
-PANORAMAS = [("Off", "off"), ("Smooth windows", "smooth"), ("Uniform windows", "uniform")]
-
-_MASK_WORDS = {"area": "A cell at an edge is shared by what covers it; thin strokes survive.",
-               "paper": "As MultiDiffusion's published code does it, to compare with."}
-_PANORAMA_WORDS = {"off": "Off suits pictures of up to about twice the model's own size.",
-                   "smooth": "Windows of the model's own size, blended: for wide and tall pictures.",
-                   "uniform": "The same windows with equal shares, as in the paper: seams may show."}
+MASKS = [(word(f"regions.masks.{way}"), way) for way in ("area", "paper")]
+PANORAMAS = [(word(f"regions.panorama.{way}"), way) for way in ("off", "smooth", "uniform")]
 
 T = TypeVar("T")
 Values = Mapping[str, Any]
@@ -80,11 +75,11 @@ def regions_of(canvas: Values, request: Request) -> tuple[Region, ...]:
     """What is painted, for a run that is there already. Raises BadRequest, also where the sizes differ."""
     size = canvas.get("width"), canvas.get("height")
     if size != (request.width, request.height):
-        raise BadRequest(f"The Regions tab is painted at {size[0]}x{size[1]} pixels, this run is {request.width}x"
-                         f"{request.height}: give the canvas the run's size there.", "regions")
+        raise BadRequest(say("regions.wrong.size", painted=f"{size[0]}x{size[1]}",
+                             size=f"{request.width}x{request.height}"), "regions")
     regions = _regions({"canvas": canvas}, request)
     if not regions:
-        raise BadRequest("Nothing is painted in the Regions tab: paint a region there first.", "regions")
+        raise BadRequest(say("regions.wrong.bare"), "regions")
     return regions
 
 
@@ -92,11 +87,11 @@ def to_draft(values: Values) -> tuple[Request, list[str]]:
     """The same while somebody is still painting: regions without a prompt or paint are left out, and named."""
     request, regions, unfinished = _base(values), [], []
     if left_out := [str(e.get("name")) for e in values["canvas"].get("regions", ()) if e.get("visible") is False]:
-        unfinished.append(f"Hidden, so left out: {', '.join(left_out)}.")
+        unfinished.append(say("regions.left.hidden", names=say("regions.left.between").join(left_out)))
     for entry in _entries(values):
-        missing = [word for word, lacks in (("paint it", _bare(entry)), ("say what it is", _wordless(entry))) if lacks]
-        if missing:
-            unfinished.append(f"{entry.get('name', 'region')}: {' and '.join(missing)}.")
+        if _bare(entry) or _wordless(entry):
+            missing = "both" if _bare(entry) and _wordless(entry) else "paint" if _bare(entry) else "words"
+            unfinished.append(say(f"regions.left.{missing}", name=entry.get("name", "region")))
         else:
             regions.append(_region(entry, request, values["canvas"]))
     return request.replace(regions=tuple(regions)), unfinished
@@ -170,23 +165,30 @@ def _place(entry: Values, canvas: Values) -> str:
 def hints(values: Values) -> dict[str, str]:
     """A line of help beside a field, where nothing more urgent stands."""
     return form.hints(values) | {
-        "bootstrap": "In these first steps each region sees a plain colour around it, so that its thing lands inside.",
-        "masks": _MASK_WORDS.get(values["masks"], ""),
-        "crop_after": "Then small regions look at their surroundings only: faster, a little different. 100: never.",
-        "panorama": _PANORAMA_WORDS.get(values["panorama"], ""),
+        "bootstrap": say("regions.bootstrap-hint"), "masks": _hint("masks", values, MASKS),
+        "crop_after": say("regions.crop-hint"), "panorama": _hint("panorama", values, PANORAMAS),
     }
+
+
+def _hint(field: str, values: Values, choices: Sequence[tuple[Any, str]]) -> str:
+    """What the choice in a field means."""
+    chosen = values[field]
+    return say(f"regions.{field}.{chosen}-hint") if chosen in [value for _, value in choices] else ""
 
 
 def status(request: Request, info: ModelInfo, pace: float | None) -> str:
     """One line before the run: what is painted, what it will cost. pace: seconds per whole pass, if known."""
     parts = []
     if request.regions:
-        parts.append(f"{100 * (1 - layout_of(request, info.multiple).uncovered):.0f} % painted")
+        covered = 1 - layout_of(request, info.multiple).uncovered
+        parts.append(say("regions.cost.painted", percent=f"{100 * covered:.0f}"))
     count, work = predicted_cost(request, info)
-    crops = f" (with crops the work of {work:,.0f})" if work < count else ""
-    parts.append(f"{count:,} evaluation{'s' * (count > 1)}{crops}"
-                 + (f", about {_seconds(work * pace)}" if pace else ""))
-    return " · ".join(parts)
+    cost = say("regions.cost.evaluations", n=count, count=f"{count:,}")
+    if work < count:
+        cost = say("regions.cost.crops", evaluations=cost, work=f"{work:,.0f}")
+    if pace:
+        cost = say("regions.cost.timed", work=cost, time=say("time.about", time=_seconds(work * pace)))
+    return " · ".join([*parts, cost])
 
 
 def notes_of(notes: Sequence[Note], request: Request, layout: Layout | None) -> list[Note]:
@@ -194,39 +196,39 @@ def notes_of(notes: Sequence[Note], request: Request, layout: Layout | None) -> 
     bare = 1.0 if layout is None else layout.uncovered
     kept = [note for note in notes if note.field != "prompt" or request.prompt.strip()]
     if not request.prompt.strip() and request.regions and bare > 0.005:
-        kept.append(Note("prompt", f"Nobody painted {100 * bare:.0f} % of the picture, and this prompt is empty: say "
-                                   "what should be there, or the model paints whatever comes to its mind."))
+        kept.append(Note("prompt", say("regions.wrong.unpainted", percent=f"{100 * bare:.0f}")))
     return kept
 
 
 def _seconds(seconds: float) -> str:
     if seconds >= 90:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds:.0f} s" if seconds >= 2 else f"{seconds:.1f} s"
+        return say("regions.cost.minutes", minutes=f"{seconds / 60:.0f}")
+    return say("time.seconds", seconds=f"{seconds:.0f}" if seconds >= 2 else f"{seconds:.1f}")
 
 
 def _base(values: Values) -> Request:
     canvas = values["canvas"]
     request = form.to_request({**values, "prompt": canvas.get("prompt", "")})
-    return request.replace(bootstrap=_percent(values, "bootstrap", "bootstrapping", 50),
-                           crop_after=_percent(values, "crop_after", "start of crops", 100),
+    return request.replace(bootstrap=_percent(values, "bootstrap", 50),
+                           crop_after=_percent(values, "crop_after", 100),
                            masks=values["masks"] or "", panorama=values["panorama"] or "",
                            say_places=bool(values["say_places"]),
                            join_prompts=bool(values["join_prompts"]), stride=form.number(values["stride"]),
                            wrap=bool(values["wrap"]))
 
 
-def _percent(values: Values, field: str, label: str, most: int) -> float:
+def _percent(values: Values, field: str, most: int) -> float:
     percent = form.number(values[field])
     if isinstance(percent, bool) or not isinstance(percent, (int, float)) or not 0 <= percent <= most:
-        raise BadRequest(f"The {label} cannot be {str(percent)[:20] or 'empty'} %: choose from 0 to {most}.", field)
+        typed = str(percent)[:20] or say("regions.wrong.empty")
+        raise BadRequest(say(f"regions.wrong.{field.replace('_', '-')}", percent=typed, most=most), field)
     return percent / 100
 
 
 def _listed(values: Values) -> list[Values]:
     listed = values["canvas"].get("regions")
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
-        raise BadRequest("The canvas holds no list of regions: reload the page.", "regions")
+        raise BadRequest(say("regions.wrong.damaged"), "regions")
     return listed
 
 

@@ -3,6 +3,7 @@
 
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
 const { answerTo } = await from("dom.js");
+const { say } = await from("say.js");
 
 export function offer(element, server) {
   const stage = element.closest(".regions-bench")?.querySelector(".stage");
@@ -11,8 +12,8 @@ export function offer(element, server) {
   for (const old of mat.querySelectorAll(".mat-alone")) old.remove();
   const choice = document.createElement("select");
   choice.className = "quiet preset";
-  choice.setAttribute("aria-label", "Show");
-  choice.title = "The whole picture, or what one region believes by itself";
+  choice.setAttribute("aria-label", say("painter.alone-label"));
+  choice.title = say("painter.alone-title");
   choice.hidden = true;
   const sheet = document.createElement("div");
   sheet.className = "mat-alone";
@@ -35,9 +36,11 @@ export function offer(element, server) {
     job = next;
     known.clear();
     const kept = names[Number(choice.value)];
-    names = next ? await server.regions(next) : [];
+    const painted = next ? await server.regions(next) : [];
     if (next !== job) return;
-    choice.replaceChildren(new Option("Whole picture", ""), ...names.map((name, k) => new Option(`${name} alone`, k)));
+    names = painted.length ? [say("painter.rest"), ...painted] : [];
+    const alone = names.map((name, k) => new Option(say("painter.alone", { name }), k));
+    choice.replaceChildren(new Option(say("painter.whole"), ""), ...alone);
     if (kept && names.includes(kept)) choice.value = String(names.indexOf(kept));
     look();
   }
@@ -76,7 +79,7 @@ export function offer(element, server) {
     image.hidden = !url;
     if (!url) return;
     image.src = new URL(url, document.baseURI).href;
-    image.alt = `${names[asked.region]} alone, step ${asked.step}`;
+    image.alt = say("painter.alone-step", { name: names[asked.region], step: asked.step });
   }
 
   choice.addEventListener("change", look);

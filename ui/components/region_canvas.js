@@ -1,9 +1,9 @@
 // The painting canvas with its tools, and the list of regions. Wires layout, view, tools and list together.
 
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
-const [masks, { Layout, remember, remembered }, { View, paintStack }, { Tools, TOOLS }, { List, grow }, stage, alone, { answerTo }] = await Promise.all(
+const [masks, { Layout, remember, remembered }, { View, paintStack }, { Tools, TOOLS }, { List, grow }, stage, alone, { answerTo }, { say }] = await Promise.all(
   ["region_masks.js", "region_layout.js", "region_view.js", "region_tools.js", "region_list.js", "region_stage.js",
-    "region_alone.js", "dom.js"]
+    "region_alone.js", "dom.js", "say.js"]
     .map(from));
 
 const PAUSE = 350; // ms without a change after which the server is asked for the line of status
@@ -22,6 +22,10 @@ export function mount({ element, props, trigger, watch, upload, server }) {
     }) });
   alone.offer(element, server);
   let pause = 0;
+  part.canvas.setAttribute("aria-description", say("painter.keys"));
+  for (const button of element.querySelectorAll("[data-key]")) {
+    button.title = say("painter.with-key", { name: button.getAttribute("aria-label"), key: button.dataset.key });
+  }
 
   // -- layout -> page, browser's memory, server
 
@@ -46,7 +50,7 @@ export function mount({ element, props, trigger, watch, upload, server }) {
   function paint() {
     list.paint();
     part.weak.hidden = !list.weak.length;
-    part.weak.textContent = `${list.weak.join(", ")}: weak. More bootstrapping or a larger mask may bring it out.`;
+    part.weak.textContent = say("painter.weak", { names: list.weak.join(say("regions.left.between")) });
     view.later();
     part.undo.disabled = !layout.past.length;
     part.redo.disabled = !layout.future.length;
@@ -54,8 +58,8 @@ export function mount({ element, props, trigger, watch, upload, server }) {
     const { current } = layout;
     const bare = current && masks.bare(current.mask);
     part.hint.hidden = layout.regions.some((region) => !masks.bare(region.mask));
-    part.hint.firstElementChild.textContent = bare ? `Paint where ${current.name} should be`
-      : "Paint where a thing should be";
+    part.hint.firstElementChild.textContent = bare ? say("painter.hint-named", { name: current.name })
+      : say("painter.hint");
     part.hint.lastElementChild.hidden = Boolean(bare);
     part.listed.hidden = !layout.regions.length;
     if (part.prompt.value !== layout.prompt) part.prompt.value = layout.prompt;

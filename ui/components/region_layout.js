@@ -1,5 +1,8 @@
 // The layout that is being painted: regions in painter's order (later ones over earlier ones), and its history.
 
+const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const { say } = await from("say.js");
+
 const COLOURS = ["#e5484d", "#30a46c", "#3e7bfa", "#f5a524", "#8e4ec6", "#12a5a0", "#e54d9b", "#8d6e4f", "#5b8c2a",
   "#c2410c"]; // as ui/composition.py
 const KEPT = 100; // steps back
@@ -76,7 +79,7 @@ export class Layout {
     this.cell = value.cell || 8;
     this.prompt = String(value.prompt ?? "");
     this.regions = (value.regions || []).map((entry) => ({
-      id: (this.counter += 1), name: String(entry.name || "region"), color: String(entry.color || COLOURS[0]),
+      id: (this.counter += 1), name: String(entry.name || say("painter.name")), color: String(entry.color || COLOURS[0]),
       ...Object.fromEntries(TEXTS.map((key) => [key, String(entry[key] ?? EMPTY[key])])),
       visible: entry.visible !== false, mask: this.masks.decode(entry.runs, width, height),
     }));
@@ -138,7 +141,7 @@ export class Layout {
     if (mark) this.mark();
     const taken = new Set(this.regions.map((region) => region.color));
     const color = COLOURS.find((one) => !taken.has(one)) || COLOURS[this.regions.length % COLOURS.length];
-    const region = { id: (this.counter += 1), name: this.freeName("region"), color, ...EMPTY, visible: true,
+    const region = { id: (this.counter += 1), name: this.freeName(say("painter.name")), color, ...EMPTY, visible: true,
       mask: new Uint8Array(this.size) };
     this.regions.push(region);
     this.selected = region.id;

@@ -1,13 +1,20 @@
 // The list of regions: top of the pile first, the rest (what nobody painted) last. Names and prompts are written with
 // textContent and value only.
 
+const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const { say } = await from("say.js");
+
 const ICONS = {
   up: "M12 19V6m-6 6 6-6 6 6", down: "M12 5v13m-6-6 6 6 6-6",
   eye: "M2.5 12S6 5.5 12 5.5 21.5 12 21.5 12 18 18.5 12 18.5 2.5 12 2.5 12zM12 9.2a2.8 2.8 0 1 0 0 5.6 2.8 2.8 0 0 0 0-5.6z",
   closed: "M3 10.5c2.2 3 5.4 4.8 9 4.8s6.8-1.8 9-4.8M7 14.6l-1.4 2.6M12 15.3v3M17 14.6l1.4 2.6",
   trash: "M5 7h14M10 7V4.5h4V7M7 7l1 12.5h8L17 7M10.5 10.5v6M13.5 10.5v6", more: "M6 9.5l6 6 6-6",
 };
-const NUMBERS = [["guidance", "Guidance", "the run's"], ["weight", "Weight", "1"], ["feather", "Feather, px", "0"]];
+const NUMBERS = ["guidance", "weight", "feather"];
+const UNSAID = { weight: "1", feather: "0" }; // where nothing is typed; guidance: the run's
+// the controls that are named after their region
+const NAMED = ["name", "prompt", "up", "down", "trash", "more", "negative_prompt", "guidance", "weight", "feather", "color",
+  "solo", "duplicate", "mirror", "clear"];
 
 const SURE = 0.5; // what is less is called weak: of such regions more than half do not show their thing
 
@@ -56,7 +63,7 @@ export class List {
     part.name.autocomplete = "off";
     part.prompt = make("textarea", "region-prompt");
     part.prompt.rows = 1;
-    part.prompt.placeholder = "What should be here?";
+    part.prompt.placeholder = say("painter.row.prompt");
     part.up = icon("up", () => this.on.order(id, 1));
     part.down = icon("down", () => this.on.order(id, -1));
     part.eye = icon("eye", () => this.on.visible(id));
@@ -89,29 +96,29 @@ export class List {
     const detail = make("div", "region-detail");
     part.negative_prompt = make("textarea", "region-negative");
     part.negative_prompt.rows = 1;
-    part.negative_prompt.placeholder = "As for the whole picture";
+    part.negative_prompt.placeholder = say("painter.row.negative-empty");
     part.negative_prompt.addEventListener("input", () => {
       grow(part.negative_prompt);
       this.on.text(id, "negative_prompt", part.negative_prompt.value);
     });
-    detail.append(field("Negative prompt", part.negative_prompt, "wide"));
-    for (const [key, label, empty] of NUMBERS) {
+    detail.append(field(say("painter.row.negative"), part.negative_prompt, "wide"));
+    for (const key of NUMBERS) {
       part[key] = make("input", "number-text");
       part[key].inputMode = "decimal";
       part[key].autocomplete = "off";
-      part[key].placeholder = empty;
+      part[key].placeholder = UNSAID[key] ?? say("painter.row.guidance-empty");
       part[key].addEventListener("input", () => this.on.text(id, key, part[key].value));
-      detail.append(field(label, part[key]));
+      detail.append(field(say(`painter.row.${key}`), part[key]));
     }
     part.color = make("input", "region-color");
     part.color.type = "color";
     part.color.addEventListener("change", () => this.on.color(id, part.color.value));
-    detail.append(field("Colour", part.color));
+    detail.append(field(say("painter.row.color"), part.color));
     const acts = make("div", "region-acts");
-    part.solo = button("quiet", "Solo", () => this.on.solo(id));
-    part.duplicate = button("quiet", "Duplicate", () => this.on.duplicate(id));
-    part.mirror = button("quiet", "Mirror", () => this.on.mirror(id));
-    part.clear = button("quiet", "Clear", () => this.on.clear(id));
+    part.solo = button("quiet", say("painter.row.solo"), () => this.on.solo(id));
+    part.duplicate = button("quiet", say("painter.row.duplicate"), () => this.on.duplicate(id));
+    part.mirror = button("quiet", say("painter.row.mirror"), () => this.on.mirror(id));
+    part.clear = button("quiet", say("painter.row.clear"), () => this.on.clear(id));
     acts.append(part.solo, part.duplicate, part.mirror, part.clear);
     detail.append(acts);
     return detail;
@@ -127,18 +134,15 @@ export class List {
     part.swatch.textContent = number < 9 ? String(number + 1) : "";
     part.swatch.setAttribute("aria-pressed", String(layout.selected === region.id));
     const { name } = region;
-    for (const [element, label] of [[part.swatch, `Paint ${name}`], [part.name, `Name of ${name}`],
-      [part.prompt, `Prompt of ${name}`], [part.up, `Move ${name} up`], [part.down, `Move ${name} down`],
-      [part.eye, region.visible ? `Hide ${name}` : `Show ${name}`], [part.trash, `Delete ${name}`],
-      [part.more, `Settings of ${name}`], [part.negative_prompt, `Negative prompt of ${name}`],
-      [part.guidance, `Guidance of ${name}`], [part.weight, `Weight of ${name}`],
-      [part.feather, `Feather of ${name}`], [part.color, `Colour of ${name}`], [part.solo, `Solo ${name}`],
-      [part.duplicate, `Duplicate ${name}`], [part.mirror, `Mirror ${name}`], [part.clear, `Clear ${name}`]]) {
+    const paint = say("painter.of.paint", { name });
+    const eye = region.visible ? say("painter.of.hide", { name }) : say("painter.of.show", { name });
+    for (const [element, label] of [[part.swatch, paint], [part.eye, eye],
+      ...NAMED.map((key) => [part[key], say(`painter.of.${key.replace("_", "-")}`, { name })])]) {
       if (element.getAttribute("aria-label") === label) continue;
       element.setAttribute("aria-label", label);
       if (element.tagName === "BUTTON") element.title = label;
     }
-    part.swatch.title = `Paint ${name}${number < 9 ? ` (${number + 1})` : ""}`;
+    part.swatch.title = number < 9 ? say("painter.with-key", { name: paint, key: number + 1 }) : paint;
     for (const key of ["name", "prompt", "negative_prompt", "guidance", "weight", "feather", "color"]) {
       if (part[key].value !== region[key]) part[key].value = region[key];
     }
@@ -161,10 +165,10 @@ export class List {
     part.row.classList.toggle("scored", score !== undefined);
     if (score === undefined) return;
     const weak = score < SURE;
-    part.score.textContent = `${weak ? "weak" : "found"} ${score.toFixed(1)}`;
     part.score.dataset.kind = weak ? "weak" : "found";
+    part.score.textContent = say(`painter.row.${part.score.dataset.kind}`, { score: score.toFixed(1) });
     if (weak) this.weak.push(region.name);
-    part.score.title = `How sure the scorer is that it is there: ${score.toFixed(2)} of 1`;
+    part.score.title = say("painter.row.score-title", { score: score.toFixed(2) });
   }
 }
 

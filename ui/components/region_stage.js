@@ -1,6 +1,9 @@
 // The canvas and the stage know of each other: the picture that grows there lies beneath the paint here,
 // and the paint can lie over the picture there.
 
+const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const { say } = await from("say.js");
+
 // over(): a run has come to its end. found(Map): how surely each region's thing is in the picture there.
 export function follow(element, { layout, view, paintStack, maskOf, over, found }) {
   const stage = element.closest(".regions-bench")?.querySelector(".mat");
@@ -14,8 +17,8 @@ export function follow(element, { layout, view, paintStack, maskOf, over, found 
   const toggle = document.createElement("button");
   toggle.type = "button";
   toggle.className = "quiet";
-  toggle.textContent = "Masks";
-  toggle.title = "Regions over the picture";
+  toggle.textContent = say("painter.over");
+  toggle.title = say("painter.over-title");
   toggle.setAttribute("aria-pressed", "false");
   toggle.addEventListener("click", () => {
     self.over = !self.over;

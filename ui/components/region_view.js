@@ -1,5 +1,8 @@
 // Draws the layout: picture beneath, regions in painter's order, names, and what the tool in hand is about to do.
 
+const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const { say } = await from("say.js");
+
 const PAINT = 0.62; // opacity of paint on bare ground
 const OVER_PICTURE = 0.5; // and over a picture
 const LONGEST = 34; // characters of a label
@@ -186,7 +189,9 @@ export class View {
       if (place) this.label(region.name, region.prompt, region.color, place.x * this.scale, place.y * this.scale);
     });
     const bare = this.owner ? this.owner.reduce((sum, owner) => sum + (owner < 0), 0) / layout.size : 1;
-    if (layout.regions.length && bare > 0.04) this.label("rest", layout.prompt, "", 8, canvas.height - 8, true);
+    if (layout.regions.length && bare > 0.04) {
+      this.label(say("painter.rest-short"), layout.prompt, "", 8, canvas.height - 8, true);
+    }
   }
 
   label(name, prompt, colour, x, y, corner = false) {

@@ -31,6 +31,7 @@ from ui.components.region_canvas import RegionCanvas
 from ui.components.stage import Stage
 from ui.components.tokens import Tokens, counts
 from ui.components.words import Words, at_hand
+from ui.languages import say, word
 from ui.owners import owner_of
 from ui.presetbox import PresetBox, refused, said
 from ui.runform import QUICK, RunForm, drawn, unfolded
@@ -38,7 +39,7 @@ from ui.stream import empty
 from ui.studio import Studio
 
 SCOPE = "regions"
-TITLE = "stage.regions-title"
+TITLE = "regions.title"
 NOT_KEPT = ("canvas", "model")  # among the settings of a reload
 MORE = ("guidance", "schedule", "seed", "batch", "preview", "precision", "clip_skip", "refiner", "refiner_from",
         "crop_after")
@@ -90,41 +91,41 @@ class Regions(RunForm):
     def _beside(self) -> None:
         start = self.start
         self.tokens.place("negative_prompt")
-        self.negative = gr.Textbox("", label="Negative prompt", elem_classes=["completes"], lines=1, max_lines=6,
-                                   placeholder="What should not be there?")
+        self.negative = gr.Textbox("", label=word("field.negative-prompt"), elem_classes=["completes"], lines=1,
+                                   max_lines=6, placeholder=word("form.negative-prompt"))
         self.notes.place("negative_prompt")
-        with gr.Accordion("How regions meet", open=False, elem_classes=["more"]) as self.meet:
+        with gr.Accordion(word("regions.meet"), open=False, elem_classes=["more"]) as self.meet:
             self.bootstrap = NumberField("field.bootstrap", start["bootstrap"], low=0, high=50,
                                          slider=True)
             self.notes.place("bootstrap")
-            self.masks = gr.Dropdown(composition.MASKS, value=start["masks"], label="Masks")
+            self.masks = gr.Dropdown(composition.MASKS, value=start["masks"], label=word("regions.masks.label"))
             self.notes.place("masks")
-            self.places = gr.Checkbox(start["say_places"], label="Say in each region's prompt where it lies, as in "
-                                      "\"on the left\"")
-            self.join = gr.Checkbox(False, label="Put the prompt of the rest behind every region's prompt")
-        with gr.Accordion("Size and panorama", open=False, elem_classes=["more"]) as self.wide:
+            self.places = gr.Checkbox(start["say_places"], label=word("regions.say-places"))
+            self.join = gr.Checkbox(False, label=word("regions.join-prompts"))
+        with gr.Accordion(word("regions.size"), open=False, elem_classes=["more"]) as self.wide:
             with gr.Row(elem_classes=["pair three"]):
                 self.width = NumberField("field.width", start["width"], low=64, high=4096, step=8)
                 self.height = NumberField("field.height", start["height"], low=64, high=4096, step=8)
             self._lines("width", "height")
             with gr.Row(elem_classes=["pair three"]):
-                self.panorama = gr.Dropdown(composition.PANORAMAS, value="off", label="Panorama")
+                self.panorama = gr.Dropdown(composition.PANORAMAS, value="off", label=word("regions.panorama.label"))
                 self.stride = NumberField("field.stride", start["stride"], low=8, high=512, step=8)
             self._lines("panorama", "stride")
-            self.wrap = gr.Checkbox(False, label="The right edge goes on at the left one (360 degrees)")
+            self.wrap = gr.Checkbox(False, label=word("regions.wrap"))
         self.presets = PresetBox(self.studio, SCOPE, (LAYOUT, "settings", "negative"))
 
     def _run(self) -> None:
         start = self.start
         self.notes.place("status", steady=True)
         with gr.Column(elem_classes=["go"]):
-            self.generate = gr.Button("Generate", variant="primary", elem_classes=["generate"])
+            self.generate = gr.Button(word("form.generate"), variant="primary", elem_classes=["generate"])
         self.notes.place("form")
         with gr.Row(elem_classes=["pair"]):
-            self.sampler = gr.Dropdown(list(SAMPLERS), value=start["sampler"], label="Sampler", min_width=100)
+            self.sampler = gr.Dropdown(list(SAMPLERS), value=start["sampler"], label=word("field.sampler"),
+                                       min_width=100)
             self.steps = NumberField("field.steps", start["steps"], low=1, high=100, slider=True)
         self._lines("sampler", "steps")
-        with gr.Accordion("More", open=False, elem_classes=["more"]) as self.more:
+        with gr.Accordion(word("form.more"), open=False, elem_classes=["more"]) as self.more:
             self._guidance(start)
             self._seed()
             with gr.Row(elem_classes=["pair three"]):
@@ -216,8 +217,7 @@ class Regions(RunForm):
         try:
             preview, wanted = form.to_preview(values), composition.to_request(values)
             if not wanted.regions and wanted.panorama == "off":
-                raise BadRequest("There is no region yet: paint one, choose a layout to start from, or take Text to "
-                                 "image.", "regions")
+                raise BadRequest(say("regions.wrong.none"), "regions")
             notes = self.studio.check(wanted)
             info = self.studio.catalogue.get(wanted.model)
             told = composition.notes_of(notes, wanted, layout_of(wanted, info.multiple) if wanted.regions else None)
@@ -304,7 +304,7 @@ class Regions(RunForm):
                 return self._take(values, request, cell, found.states)
             request = metadata.read_png(path)
             if not request.regions:
-                raise BadRequest(f"{name} was made without regions.", "regions")
+                raise BadRequest(say("regions.wrong.without", name=name), "regions")
         except LoomError as error:
             return self._stays(values, BadRequest(str(error).replace(path.name, name)))
         names = self.studio.catalogue.names()
@@ -361,18 +361,17 @@ def layouts_of(studio: Studio) -> Callable[..., Any]:
 def estimates(jobs: Jobs) -> list[Callable[..., Any]]:
     """What the canvas asks the server for: the names of a run's regions, and what one of them believed by itself."""
     def regions(job: str) -> list[str]:
-        """The rest first."""
         found = jobs.get(str(job))
         if found is None or found.owner != owner_of() or not found.request.regions:
             return []
-        return ["Rest", *(region.name for region in found.request.regions)]
+        return [region.name for region in found.request.regions]
 
     async def alone(asked: dict[str, Any]) -> dict[str, str]:
         """{"url"} of a region's own picture at a step, or {"error"}."""
         try:
             job = jobs.get(str(asked["job"]))
             if job is None or job.owner != owner_of():
-                raise BadRequest("This run is forgotten: only its picture is left.")
+                raise BadRequest(say("regions.wrong.forgotten"))
             step, region, picture = (int(asked[name]) for name in ("step", "region", "picture"))
             return {"url": file_url(await jobs.show_region(job, step - 1, region, picture))}
         except LoomError as error:

@@ -21,6 +21,7 @@ from tests.fakes import FakeRunner
 from tests.lines import assert_one_line
 from tests.serving import THIRD_PARTY, Served, served
 from tests.test_owners import PASSWORDS, asked, client, visitor
+from ui.languages import ENGLISH, PREFIX, table
 
 pytestmark = [pytest.mark.filterwarnings(line) for line in THIRD_PARTY]
 
@@ -37,8 +38,14 @@ def press(person: Client, handler: str, **fields: Any) -> Any:
     props = {part["id"]: part["props"] for part in person.config["components"]}
     event = next(event for event in person.config["dependencies"] if event["api_name"] == handler)
     person.endpoints[event["id"]].is_valid = True  # the page's own, which the client keeps from calling
-    values = [fields.get(str(props[part].get("label")), props[part].get("value")) for part in event["inputs"]]
+    values = [fields.get(label(props[part]), props[part].get("value")) for part in event["inputs"]]
     return person.predict(*values, fn_index=event["id"])
+
+
+def label(props: dict[str, Any]) -> str:
+    """A component's label, in English."""
+    said = props.get("label")
+    return str(table(ENGLISH)[said["key"].removeprefix(PREFIX)] if isinstance(said, dict) else said)
 
 
 def save(person: Client, name: str, prompt: str) -> str:

@@ -38,7 +38,7 @@ def _button(kind: str, name: str, key: str, path: str) -> str:
 
 
 _TEMPLATE = f"""
-<section class="painter" data-say-label="painter.label">
+<section class="painter" data-say-label="tab.regions">
   <div class="canvas-card">
     <div class="canvas-mat" data-part="mat">
       <canvas data-part="canvas" class="region-canvas" tabindex="0" role="img"
@@ -87,7 +87,7 @@ _TEMPLATE = f"""
   <div class="region rest">
     <span class="region-swatch rest-swatch" aria-hidden="true"></span>
     <span class="rest-name" data-say-title="painter.rest-title" data-say="painter.rest"></span>
-    <textarea class="region-prompt completes" data-part="prompt" rows="1" data-say-label="painter.rest-label"
+    <textarea class="region-prompt completes" data-part="prompt" rows="1" data-say-label="field.prompt"
       data-say-placeholder="painter.rest-prompt"></textarea>
     <span class="count region-count" data-count="SCOPE:prompt"></span>
   </div>

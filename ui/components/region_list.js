@@ -10,7 +10,7 @@ const ICONS = {
   closed: "M3 10.5c2.2 3 5.4 4.8 9 4.8s6.8-1.8 9-4.8M7 14.6l-1.4 2.6M12 15.3v3M17 14.6l1.4 2.6",
   trash: "M5 7h14M10 7V4.5h4V7M7 7l1 12.5h8L17 7M10.5 10.5v6M13.5 10.5v6", more: "M6 9.5l6 6 6-6",
 };
-const NUMBERS = ["guidance", "weight", "feather"];
+const NUMBERS = { guidance: "field.guidance", weight: "painter.row.weight", feather: "painter.row.feather" };
 const UNSAID = { weight: "1", feather: "0" }; // where nothing is typed; guidance: the run's
 // the controls that are named after their region
 const NAMED = ["name", "prompt", "up", "down", "trash", "more", "negative_prompt", "guidance", "weight", "feather", "color",
@@ -101,14 +101,14 @@ export class List {
       grow(part.negative_prompt);
       this.on.text(id, "negative_prompt", part.negative_prompt.value);
     });
-    detail.append(field(say("painter.row.negative"), part.negative_prompt, "wide"));
-    for (const key of NUMBERS) {
+    detail.append(field(say("field.negative-prompt"), part.negative_prompt, "wide"));
+    for (const [key, label] of Object.entries(NUMBERS)) {
       part[key] = make("input", "number-text");
       part[key].inputMode = "decimal";
       part[key].autocomplete = "off";
       part[key].placeholder = UNSAID[key] ?? say("painter.row.guidance-empty");
       part[key].addEventListener("input", () => this.on.text(id, key, part[key].value));
-      detail.append(field(say(`painter.row.${key}`), part[key]));
+      detail.append(field(say(label), part[key]));
     }
     part.color = make("input", "region-color");
     part.color.type = "color";

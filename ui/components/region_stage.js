@@ -17,7 +17,7 @@ export function follow(element, { layout, view, paintStack, maskOf, over, found 
   const toggle = document.createElement("button");
   toggle.type = "button";
   toggle.className = "quiet";
-  toggle.textContent = say("painter.over");
+  toggle.textContent = say("regions.masks.label");
   toggle.title = say("painter.over-title");
   toggle.setAttribute("aria-pressed", "false");
   toggle.addEventListener("click", () => {

@@ -95,8 +95,7 @@ class Regions(RunForm):
                                    max_lines=6, placeholder=word("form.negative-prompt"))
         self.notes.place("negative_prompt")
         with gr.Accordion(word("regions.meet"), open=False, elem_classes=["more"]) as self.meet:
-            self.bootstrap = NumberField("field.bootstrap", start["bootstrap"], low=0, high=50,
-                                         slider=True)
+            self.bootstrap = NumberField("field.bootstrap", start["bootstrap"], low=0, high=50, slider=True)
             self.notes.place("bootstrap")
             self.masks = gr.Dropdown(composition.MASKS, value=start["masks"], label=word("regions.masks.label"))
             self.notes.place("masks")
@@ -135,8 +134,7 @@ class Regions(RunForm):
             self._lines("schedule", "batch", "preview", "precision")
             self._clip_skip(start)
             self._refiner(start)
-            self.crop = NumberField("field.crop", start["crop_after"], low=0, high=100, step=5,
-                                    slider=True)
+            self.crop = NumberField("field.crop", start["crop_after"], low=0, high=100, step=5, slider=True)
             self.notes.place("crop_after")
 
     # -- what happens when

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
+from core.history import of
 from tests.browser.test_text_to_image import generate, picture, prompt
 from tests.browser.waiting import has_count, has_value, is_shown
 from tests.fakes import FakeRunner
+from tests.load.history_load import Loaded, fill, scroll
 from tests.serving import THIRD_PARTY, Served, served
 from tests.test_harmful_files import HARMFUL
 
@@ -118,6 +120,20 @@ def test_a_foreign_picture_dropped_onto_the_page_brings_its_settings(visit: Any,
         drop(page, name, HARMFUL[name])
         is_shown(page.locator(".arrival[data-kind=error]").get_by_text(name))
     has_value(prompt(page), FOREIGN.split("\n")[0])  # what stood there stays
+
+
+def test_scrolling_to_the_end_of_many_pictures_loads_what_is_in_sight(visit: Any, tmp_path: Path) -> None:
+    fill(tmp_path / "outputs", 900)
+    of(tmp_path / "outputs").scan()
+    with served(tmp_path, lambda: FakeRunner(0)) as many:
+        page = visit(many)
+        loaded = Loaded(page)
+        page.get_by_role("tab", name="History").click()
+        is_shown(page.get_by_role("listitem", name="boat 899"))
+        scroll(page, 1.0)
+        is_shown(page.get_by_role("listitem", name="boat 0 "))
+        assert {0, 840} <= loaded.offsets and len(loaded.offsets) <= 5, loaded.offsets  # of 15
+        assert loaded.thumbs <= 200 and page.get_by_role("listitem").count() <= 100
 
 
 def test_regions_of_a_picture_come_back_from_the_history(visit: Any, own: Served) -> None:

@@ -177,14 +177,13 @@ def _short(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width
 
 @dataclass(frozen=True)
 class Kind:
-    label: str
     suffix: str
     write: Callable[[Sequence[Frame], Sequence[str], Path, Options], None]
     moves: bool = True
 
 
 KINDS: Registry[Kind] = Registry("kind of export", "kind")
-KINDS.add("webp", Kind("Animated WebP", ".webp", _webp))
-KINDS.add("mp4", Kind("MP4 film", ".mp4", _mp4))
-KINDS.add("gif", Kind("Animated GIF", ".gif", _gif))
-KINDS.add("sheet", Kind("Contact sheet (PNG)", ".png", _sheet, moves=False))
+KINDS.add("webp", Kind(".webp", _webp))
+KINDS.add("mp4", Kind(".mp4", _mp4))
+KINDS.add("gif", Kind(".gif", _gif))
+KINDS.add("sheet", Kind(".png", _sheet, moves=False))

@@ -12,6 +12,7 @@ import pytest
 from gradio.utils import diff
 from gradio_client.utils import apply_diff
 
+from core import compare
 from core.contest import Contest
 from core.engine import Engine
 from core.errors import BadRequest
@@ -133,6 +134,15 @@ def test_the_list_says_what_was_compared(studio: Studio) -> None:
     assert "“a very very" in words and words.endswith("…” · 2 samplers · 2 steps · 2 seeds") and len(words) < 100
     state = contest.state_of(over, studio)
     assert state["recent"] == [[identity, words]] and "· seeds 7, 8 · guidance 5 ·" in state["line"]
+
+
+@pytest.mark.parametrize("value", [1, 7, compare.NO_REFINER])
+@pytest.mark.parametrize("field", compare.AXES)
+def test_every_axis_is_said_as_in_the_files(field: str, value: Any) -> None:
+    if field == "steps" and not isinstance(value, int):
+        return
+    for equal in (False, True):
+        assert contest.shown(field, value, equal) == compare.shown(field, value, equal)
 
 
 def test_known_bad_cells_are_named_a_few_of_them(studio: Studio) -> None:

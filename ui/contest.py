@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core import samplers
-from core.compare import Comparison, prepare, reference_of, shown, warnings
+from core import compare, samplers
+from core.compare import Cell, Comparison, prepare, reference_of, warnings
 from core.contest import Contest
 from core.contestfile import Entry
 from core.errors import BadRequest, LoomError
 from core.export import KINDS
-from core.grid import row_labels
 from core.job import Job
 from core.layout import predicted_evaluations
 from core.models.catalogue import ModelInfo
@@ -30,12 +30,14 @@ from core.trajectory import SUFFIX, Trajectory
 from ui import form
 from ui.components.base import file_url
 from ui.inspection import when
+from ui.languages import say
 from ui.studio import Studio
 
 State = dict[str, Any]
 FEW = ("DPM++ 2M", "Euler", "Heun", "UniPC")  # to begin with: a multistep, the plainest, one that asks twice, one more
 USUAL = "5 10 20"  # steps
 MOST_WARNINGS = 3
+MOST_SEEDS = 6  # named below the grid
 LATELY = 6  # runs whose pace tells how long the next ones take
 FIELDS = ("prompt", "negative_prompt", "model", "schedule", "guidance", "width", "height", "precision", "clip_skip",
           "refiner")
@@ -91,8 +93,7 @@ def numbers(typed: object, field: str) -> list[Any]:
     """"5, 10 20" -> [5, 10, 20]; what is no number stays as it is, so that Request can say what is wrong."""
     values = [form.number(word) for word in re.split(r"[\s,;]+", str(typed or "").strip()) if word]
     if not values:
-        example = {"steps": "20", "refiner_from": "0.8"}.get(field, "1")
-        raise BadRequest(f"Name one number of {field.replace('_', ' ')} at least, such as {example}.", field)
+        raise BadRequest(say(f"compare.name-one.{field}"), field)
     return list(dict.fromkeys(values))
 
 
@@ -100,7 +101,7 @@ def to_spec(values: Mapping[str, Any]) -> dict[str, Any]:
     """The specification that a form asks for; a random seed is drawn here. Raises BadRequest with the field's name."""
     chosen = list(values["samplers"] or [])
     if not chosen:
-        raise BadRequest("Tick a sampler at least.", "samplers")
+        raise BadRequest(say("compare.tick"), "samplers")
     spec: dict[str, Any] = {name: values[name] or "" for name in FIELDS}
     spec |= {name: form.number(values[name]) for name in NUMBERS}
     seeds = numbers(values["seeds"], "seeds") if str(values["seeds"] or "").strip() else [draw_seed()]
@@ -124,14 +125,45 @@ def plan_of(spec: dict[str, Any], studio: Studio) -> Comparison:
 
 def flagged(comparison: Comparison) -> str:
     """One line on the cells that are known to go wrong, or cannot be made; what is true of several is said once."""
+    names = {cell.label: label(cell) for cell in comparison.cells}
     cells: dict[str, list[str]] = {}
     for line in warnings(comparison.cells):
-        label, _, text = line.partition(": ")
-        cells.setdefault(text, []).append(label)
-    lines = [f"{labels[0]}{f' and {len(labels) - 1} more cells' * (len(labels) > 2)}"
-             f"{f' and {labels[-1]}' * (len(labels) == 2)}: {text}" for text, labels in cells.items()]
+        name, _, text = line.partition(": ")
+        cells.setdefault(text, []).append(names.get(name, name))
+    lines = [say("compare.flagged", cell=_several(labels), text=text) for text, labels in cells.items()]
     left = sum(len(labels) for labels in list(cells.values())[MOST_WARNINGS:])
-    return " ".join(lines[:MOST_WARNINGS]) + (f" And {left} more." if left else "")
+    return " ".join(lines[:MOST_WARNINGS] + ([say("compare.flagged-more", count=left)] if left else []))
+
+
+def _several(labels: Sequence[str]) -> str:
+    if len(labels) == 1:
+        return labels[0]
+    if len(labels) == 2:
+        return say("compare.two-cells", cell=labels[0], other=labels[1])
+    return say("compare.more-cells", cell=labels[0], count=len(labels) - 1)
+
+
+def shown(field: str, value: Any, equal: bool = False) -> str:
+    """A value of an axis in words, as `core.compare.shown` says it in files. equal: steps count network calls."""
+    if field in ("sampler", "model", "schedule", "prompt", "precision"):
+        return compare.shown(field, value, equal)
+    if field == "steps":
+        return say("compare.calls" if equal else "compare.steps", n=value)
+    if field == "refiner_from" and value == compare.NO_REFINER:
+        return say("compare.no-refiner")
+    return say(f"compare.axes.{field}", value=value)
+
+
+def label(cell: Cell) -> str:
+    """A cell's values in words."""
+    return say("common.comma").join(shown(field, value, cell.equal) for field, value in cell.values.items())
+
+
+def _rows(comparison: Comparison) -> list[str]:
+    """One for each combination of values of all axes but the last, in the order of the rows."""
+    values = itertools.product(*(axis.values for axis in comparison.axes[:-1]))
+    return ["\n".join(shown(axis.field, value, comparison.equal_evaluations)
+                      for axis, value in zip(comparison.axes, row, strict=False)) for row in values]
 
 
 def status(comparison: Comparison, studio: Studio) -> str:
@@ -139,10 +171,11 @@ def status(comparison: Comparison, studio: Studio) -> str:
     made = sum(cell.request is not None for cell in comparison.cells)
     count = evaluations(comparison, studio)
     pace = next((p for cell in comparison.cells if cell.request and (p := _pace(cell.request, studio))), None)
-    lasts = f"about {_seconds(count * pace)}" if pace else "the time shows after a first run"
-    same = len(comparison.grid) - len(comparison.cells)
-    twice = f" ({same} more come{'s' * (same == 1)} out the same)" if same else ""
-    return f"{made} cell{'s' * (made != 1)}{twice} · {count:,} evaluations · {lasts}"
+    lasts = say("time.about", time=_seconds(count * pace)) if pace else say("compare.untimed")
+    cells = say("compare.cells-made", n=made)
+    if same := len(comparison.grid) - len(comparison.cells):
+        cells = say("compare.same", cells=cells, n=same)
+    return " · ".join([cells, say("compare.work", count=f"{count:,}"), lasts])
 
 
 def _pace(request: Request, studio: Studio) -> float | None:
@@ -209,9 +242,10 @@ def recent(studio: Studio, owner: str = "") -> list[list[str]]:
 
 def _entry(entry: Entry) -> str:
     prompt = " ".join(str(entry.spec.get("prompt", "")).split())
-    name = f"“{prompt if len(prompt) <= 40 else prompt[:39] + '…'}”" if prompt else "no prompt"
+    name = f"“{prompt if len(prompt) <= 40 else prompt[:39] + '…'}”" if prompt else say("queue.no-prompt")
     asked = [entry.spec.get(axis) for axis in ("samplers", "steps", "seeds")]
-    counts = [f"{len(values)} {axis}" for axis, values in zip(("samplers", "steps", "seeds"), asked, strict=True)
+    counts = [say(f"compare.counts.{axis}", n=len(values))
+              for axis, values in zip(("samplers", "steps", "seeds"), asked, strict=True)
               if isinstance(values, list) and len(values) > 1]
     return " · ".join([when(entry.created), name, *counts])
 
@@ -236,13 +270,13 @@ def _address(path: Path) -> str:
 def _plane(contest: Contest, plane: Plane) -> State:
     """share: of the variance. paths: each {cell (-1: a reference), steps (from 1), places [[x, y], ...]}."""
     asked = contest.request(next(path.cell for path in plane.paths if path.cell >= 0))
-    return {"share": round(plane.share, 4), "words": f"seed {asked.seed}",
+    return {"share": round(plane.share, 4), "words": say("inspector.seed", seed=asked.seed),
             "paths": [{"cell": path.cell, "steps": [step + 1 for step in path.steps],
                        "places": [[round(float(x), 4), round(float(y), 4)] for x, y in path.places]}
                       for path in plane.paths]}
 
 
-FILMS = [[name, kind.label] for name, kind in KINDS.items() if kind.moves]
+FILMS = [name for name, kind in KINDS.items() if kind.moves]
 
 
 def state_of(contest: Contest, studio: Studio) -> State:
@@ -254,7 +288,7 @@ def state_of(contest: Contest, studio: Studio) -> State:
     return {
         "id": contest.id, "version": contest.version, "state": contest.state, "phase": contest.phase,
         "line": _line(requests), "exact": comparison.reference_steps,
-        "rows": row_labels(comparison),
+        "rows": _rows(comparison),
         "columns": [shown(columns.field, value, comparison.equal_evaluations) for value in columns.values],
         "grid": list(comparison.grid), "cells": cells, "width": max(request.width for request in requests),
         "height": max(request.height for request in requests), "missing": len(contest.missing()),
@@ -269,7 +303,7 @@ def state_of(contest: Contest, studio: Studio) -> State:
 def _cell(contest: Contest, k: int) -> State:
     cell, job = contest.comparison.cells[k], contest.jobs[k]
     request = cell.request
-    shown_of: State = {"label": cell.label, "state": "impossible" if request is None else "waiting",
+    shown_of: State = {"label": label(cell), "state": "impossible" if request is None else "waiting",
                        "total": request.steps if request else 0, "taken": 0, "error": cell.error,
                        "sampler": request.sampler if request else str(cell.values.get("sampler", "")),
                        "random": bool(request and samplers.SAMPLERS[request.sampler].stochastic)}
@@ -299,7 +333,7 @@ def _reference(contest: Contest) -> str:
     running: Sequence[Job] = [job for job in contest.references.values() if not job.over]
     if contest.phase != "reference" or not running:
         return ""
-    return f"reference: step {len(running[-1].steps)} of {running[-1].total}"
+    return say("compare.reference-step", step=len(running[-1].steps), total=running[-1].total)
 
 
 def _left(contest: Contest, studio: Studio) -> float | None:
@@ -319,12 +353,15 @@ def _line(requests: Sequence[Request]) -> str:
     request = requests[0]
     prompt = f"“{request.prompt}” · " if request.prompt.strip() else ""
     seeds = list(dict.fromkeys(str(one.seed) for one in requests))
-    some = ", ".join(seeds[:6]) + (f" and {len(seeds) - 6} more" if len(seeds) > 6 else "")
-    return (f"{prompt}seed{'s' * (len(seeds) > 1)} {some} · guidance {request.guidance:g} · "
-            f"{request.width}×{request.height} px")
+    some = say("common.comma").join(seeds[:MOST_SEEDS])
+    if len(seeds) > MOST_SEEDS:
+        some = say("compare.more-seeds", seeds=some, count=len(seeds) - MOST_SEEDS)
+    return prompt + " · ".join([say("compare.seeds", n=len(seeds), seeds=some),
+                                say("compare.axes.guidance", value=f"{request.guidance:g}"),
+                                f"{request.width}×{request.height} px"])
 
 
 def _seconds(value: float) -> str:
     if value >= 90:
-        return f"{value / 60:.0f} min"
-    return f"{value:.0f} s" if value >= 2 else f"{value:.1f} s"
+        return say("time.whole-minutes", minutes=f"{value / 60:.0f}")
+    return say("time.seconds", seconds=f"{value:.0f}" if value >= 2 else f"{value:.1f}")

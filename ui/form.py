@@ -25,7 +25,7 @@ Choice = tuple[Any, str]  # what is shown, and the value
 MORE = ("schedule", "guidance", "seed", "batch", "width", "height", "precision", "clip_skip", "preview", "refiner",
         "refiner_from")
 PREVIEWS: list[Choice] = [(word(f"preview.{name}"), name) for name in ("vae", "auto", "tiny", "linear", "none")]
-PRECISIONS: list[Choice] = [(word("form.automatic"), "auto"), (word("form.fp32"), "fp32"),
+PRECISIONS: list[Choice] = [(word("field.automatic"), "auto"), (word("form.fp32"), "fp32"),
                             ("bfloat16", "bf16"), ("float16", "fp16")]
 
 _NUMBER = re.compile(r"[+-]?(\d{1,400}(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
@@ -118,7 +118,7 @@ def sizes(info: ModelInfo | None) -> list[Choice]:
 def schedules(sampler: str | None) -> list[Choice]:
     """(label, value) of the schedules a sampler accepts; all of them for a sampler nobody knows."""
     if sampler is None or sampler not in SAMPLERS:
-        return [(word("form.automatic") if name == AUTOMATIC else name, name) for name in SCHEDULES]
+        return [(word("field.automatic") if name == AUTOMATIC else name, name) for name in SCHEDULES]
     entry = SAMPLERS[sampler]
     return [(word("form.automatic-schedule", schedule=entry.automatic), AUTOMATIC),
             *((name, name) for name in entry.schedules)]

@@ -31,6 +31,7 @@ from core.layout import bootstrap_steps
 from core.owners import home, whose
 from core.trajectory import Trajectory
 from ui.components.base import file_url
+from ui.languages import say
 from ui.stream import previews_line, settings_line
 
 NOW = "now"
@@ -40,7 +41,6 @@ NEW_THUMBS = 8  # of runs without a picture, decoded for one look at the list
 THUMB = 96  # pixels
 PACE, IDLE = 0.08, 0.5  # seconds between two looks at a run that goes on, and at an idle studio
 SOURCES = ("x0", "xt")
-GONE = "This run is not there any more: choose another one from the list."
 
 State = dict[str, Any]
 
@@ -72,7 +72,7 @@ class Found:
     def kept(self) -> Trajectory:
         """Raises BadRequest when nothing was kept."""
         if self.open is None or not self.open.kept.taken:
-            raise BadRequest("This run keeps no steps (yet): wait for the first one, or make the picture anew.")
+            raise BadRequest(say("inspector.none-yet"))
         return self.open.kept
 
     @property
@@ -101,10 +101,10 @@ class Inspection:
         if job is None:
             path = (home(self.jobs.outputs, owner) / name).resolve()
             if not name.endswith(trajectories.SUFFIX) or whose(path, self.jobs.outputs) != owner or not path.is_file():
-                raise BadRequest(GONE)
+                raise BadRequest(say("inspector.gone"))
             return Found(name, self._job_of(path), self.look_into(path))
         if job.owner != owner:
-            raise BadRequest(GONE)
+            raise BadRequest(say("inspector.gone"))
         has = job.trajectory is not None and job.trajectory.is_file()
         return Found(name, job, self.look_into(job.trajectory) if has and job.trajectory else None)
 
@@ -267,15 +267,17 @@ class Inspection:
         running = self._newest(owner)
         busy = running is not None and not running.over
         rows = [{"run": NOW, "now": True, "thumb": "",
-                 "prompt": running.request.prompt if busy and running else "whatever is being made",
-                 "words": _progress(running) if busy and running else "nothing at the moment; the next run will show"}]
+                 "prompt": running.request.prompt if busy and running else say("inspector.whatever"),
+                 "words": _progress(running) if busy and running else say("inspector.nothing-now")}]
         kept = trajectories.runs(home(self.jobs.outputs, owner))
         for run in kept[:LISTED]:
-            branch = " · branch" if run.parent else ""
-            words = f"{run.total} steps" if run.whole else f"{run.taken} of {run.total} steps"
+            words = [when(run.path.stat().st_mtime),
+                     say("inspector.steps" if run.whole else "inspector.steps-of", n=run.total, step=run.taken),
+                     say("inspector.seed", seed=run.request.seed)]
+            if run.parent:
+                words.append(say("inspector.is-branch"))
             rows.append({"run": self.name_of(run.path), "now": False, "prompt": run.request.prompt,
-                         "words": f"{when(run.path.stat().st_mtime)} · {words} · seed {run.request.seed}{branch}",
-                         "thumb": ""})
+                         "words": " · ".join(words), "thumb": ""})
         return rows, max(0, len(kept) - LISTED)
 
     # -- pictures
@@ -325,11 +327,8 @@ def write(picture: np.ndarray, path: Path) -> None:
 
 
 def empty(message: str = "") -> State:
-    """The inspector before the first run."""
-    words = [message] if message else [
-        "Every run keeps its steps: make a picture in another tab, and watch it here from the inside.",
-        "Or choose one of the runs above."]
-    return {"run": "", "state": "empty", "words": words, "steps": [], "version": 0}
+    """The inspector before the first run. message: why it is empty, if that needs saying."""
+    return {"run": "", "state": "empty", "error": message, "steps": [], "version": 0}
 
 
 def when(moment: float) -> str:
@@ -340,8 +339,10 @@ def when(moment: float) -> str:
 
 
 def _progress(job: Job) -> str:
-    paused = "paused after " * (job.state == "paused")
-    return "waiting for its turn" if job.state == "waiting" else f"{paused}step {len(job.steps)} of {job.total}"
+    if job.state == "waiting":
+        return say("inspector.waits")
+    return say("progress.paused-after" if job.state == "paused" else "progress.step", step=len(job.steps),
+               total=job.total)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,13 +1,13 @@
 // The board of a comparison. A state of ui/contest.py comes in, whole each time; pictures are fetched once and kept.
 
 const own = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
-const [{ download, seconds, tag }, { Tiles }, { Duel }, { Table }, { curves }, { Paths }, { Light }] = await Promise.all(
-  ["dom.js", "compare_tiles.js", "compare_duel.js", "compare_table.js", "compare_curves.js", "compare_paths.js",
+const [{ download, seconds, tag }, { say }, { Tiles }, { Duel }, { Table }, { curves }, { Paths }, { Light }] = await Promise.all(
+  ["dom.js", "say.js", "compare_tiles.js", "compare_duel.js", "compare_table.js", "compare_curves.js", "compare_paths.js",
     "compare_light.js"].map(own));
 
 const STORE = "latent-loom.comparison"; // this tab's comparison: where a reload comes back to
 const SILENCE = 20000; // ms without news of one that runs, after which the board asks again
-const PHASES = { reference: "Measuring against the reference", figures: "Computing the figures" };
+const PHASES = ["reference", "figures"];
 const NOTHING = { id: "", state: "empty", cells: [], grid: [], rows: [], columns: [], files: [], planes: [],
   recent: [], film: {} };
 
@@ -16,14 +16,15 @@ export function mount({ element, props, trigger, watch }) {
   let state = NOTHING;
   let at = 0; // where the scrubber stands, counted from 1; 0: at the newest step of every cell
   let silence = 0;
+  let arrived = false;
   let film = false; // this page asked for the animated grid, and gets it as soon as it is there
   const tiles = new Tiles(part.tiles, (k, left) => duel.choose(k, left));
   const duel = new Duel(part, (canvas, k) => tiles.draw(canvas, k));
   const table = new Table(part.table);
   const paths = new Paths(part.paths, (k) => tiles.showing(k).step, () => paint());
   const light = new Light(part.board, (k, left) => duel.choose(k, left));
-  for (const [kind, label] of props.films) {
-    const option = tag("option", label);
+  for (const kind of props.films) {
+    const option = tag("option", say(`films.${kind}`));
     option.value = kind;
     part["film-kind"].append(option);
   }
@@ -38,6 +39,8 @@ export function mount({ element, props, trigger, watch }) {
     clearTimeout(silence);
     if (state.state === "empty") {
       if (next.error) forget();
+      if (next.recent && !arrived) trigger("arrived", {});
+      arrived ||= Boolean(next.recent);
     } else {
       remember(state.id);
       if (state.state === "running") silence = setTimeout(attach, SILENCE);
@@ -52,7 +55,7 @@ export function mount({ element, props, trigger, watch }) {
     duel.build(state);
     table.forget();
     paths.forget();
-    for (const [control, word] of [[part.stop, "Stop"], [part.resume, "Resume"]]) ready(control, word);
+    for (const [control, key] of [[part.stop, "common.stop"], [part.resume, "common.resume"]]) ready(control, say(key));
     if (state.state === "running" && part.board.getBoundingClientRect().top > window.innerHeight * 0.6) {
       const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
       part.board.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
@@ -71,8 +74,8 @@ export function mount({ element, props, trigger, watch }) {
     part.error.textContent = wrong;
     part.stop.hidden = !running;
     part.resume.hidden = !state.resumable;
-    if (running) ready(part.resume, "Resume");
-    else ready(part.stop, "Stop");
+    if (running) ready(part.resume, say("common.resume"));
+    else ready(part.stop, say("common.stop"));
     part.line.textContent = state.line || "";
     part.files.replaceChildren(...state.files.map(([name, address]) => link(name, address)));
     filming();
@@ -82,9 +85,10 @@ export function mount({ element, props, trigger, watch }) {
     part.step.max = String(most);
     part.step.value = String(at || most);
     part.step.style.setProperty("--part", `${100 * ((Number(part.step.value) - 1) / (most - 1))}%`);
-    const where = at ? `step ${at} of ${most}` : running ? "newest steps" : "results";
+    const where = at ? say("progress.step", { step: at, total: most })
+      : say(running ? "compare.newest" : "compare.results");
     part["step-words"].textContent = where;
-    part.step.setAttribute("aria-valuetext", at ? `${where}, shorter runs in proportion` : where);
+    part.step.setAttribute("aria-valuetext", at ? say("compare.in-proportion", { where }) : where);
     tiles.paint(state, at, most);
     duel.paint(state);
     table.paint(state);
@@ -99,7 +103,7 @@ export function mount({ element, props, trigger, watch }) {
     const busy = over === false;
     part.filming.hidden = state.state === "running" || !cellsDone();
     part["film-kind"].disabled = part.film.disabled = busy;
-    part.film.lastElementChild.textContent = busy ? (total ? "Making" : "Reading") : "Animate";
+    part.film.lastElementChild.textContent = say(!busy ? "compare.animate" : total ? "compare.making" : "compare.reading");
     if (film && over) {
       film = false;
       if (file.length) download(file[1], file[0]);
@@ -114,20 +118,22 @@ export function mount({ element, props, trigger, watch }) {
     const { cells } = state;
     const count = (kind) => cells.filter((cell) => cell.state === kind).length;
     const [done, failed] = [count("done"), count("failed") + count("impossible")];
-    const bad = failed ? ` · ${failed} failed` : "";
+    const bad = failed ? ` · ${say("compare.failed", { count: failed })}` : "";
+    const of = { done, count: cells.length };
     if (state.state === "empty") return "";
     if (state.state === "running") {
-      const left = state.left === null || state.left === undefined ? "" : ` · ${seconds(state.left)} left`;
-      const phase = state.reference ? ` (${state.reference})` : "";
-      if (PHASES[state.phase]) return `${PHASES[state.phase]}${phase}${bad}${left}`;
-      return `${done} of ${cells.length} cells${bad}${left}`;
+      let now = say("compare.cells", of);
+      if (PHASES.includes(state.phase)) now = say(`compare.phases.${state.phase}`);
+      if (PHASES.includes(state.phase) && state.reference) now = say("compare.phase-at", { phase: now, at: state.reference });
+      const some = state.left !== null && state.left !== undefined;
+      return some ? say("progress.left", { step: now + bad, time: seconds(state.left) }) : now + bad;
     }
     const { made, total, over } = state.film;
-    const now = over === false ? ` · animated grid: ${total ? `frame ${made} of ${total}` : "reading the steps"}`
-      : state.again ? " · reading the steps again" : "";
-    if (state.state === "stopped") return `Stopped: ${done} of ${cells.length} cells are kept${bad}${now}`;
-    const missing = state.missing ? ` · ${state.missing} missing` : "";
-    return `${done} of ${cells.length} cells done${bad}${failed ? "" : missing}${now}`;
+    const now = over === false ? ` · ${say(total ? "compare.film-frame" : "compare.film-reading", { made, total })}`
+      : state.again ? ` · ${say("compare.reading-again")}` : "";
+    if (state.state === "stopped") return `${say("compare.stopped", of)}${bad}${now}`;
+    const missing = state.missing ? ` · ${say("compare.missing", { count: state.missing })}` : "";
+    return `${say("compare.done", of)}${bad}${failed ? "" : missing}${now}`;
   }
 
   // Without anything to come back to, the answer is the list of earlier comparisons.
@@ -141,11 +147,11 @@ export function mount({ element, props, trigger, watch }) {
     paint();
   });
   part.stop.addEventListener("click", () => {
-    busy(part.stop, "Stopping");
+    busy(part.stop, say("compare.stopping"));
     trigger("stop", { id: state.id });
   });
   part.resume.addEventListener("click", () => {
-    busy(part.resume, "Resuming");
+    busy(part.resume, say("compare.resuming"));
     trigger("resume", { id: state.id });
   });
   part.film.addEventListener("click", () => {
@@ -172,12 +178,12 @@ export function mount({ element, props, trigger, watch }) {
 }
 
 function link(name, address) {
-  const words = { "grid.png": "Grid", "results.csv": "CSV", "results.json": "JSON", "sets.csv": "Sets",
-    "grid.webp": "WebP", "grid.gif": "GIF", "grid.mp4": "MP4" };
+  const words = { "grid.png": say("compare.grid"), "results.csv": "CSV", "results.json": "JSON",
+    "sets.csv": say("compare.sets"), "grid.webp": "WebP", "grid.gif": "GIF", "grid.mp4": "MP4" };
   const made = tag("a", words[name] || name, "quiet slim");
   made.href = new URL(address, document.baseURI).href;
   made.download = name;
-  made.setAttribute("aria-label", `Download ${name}`);
+  made.setAttribute("aria-label", say("compare.download", { file: name }));
   return made;
 }
 
@@ -188,7 +194,7 @@ function offer(choice, recent, id) {
   choice.hidden = !others.length;
   if (choice.dataset.key === key) return;
   choice.dataset.key = key;
-  choice.replaceChildren(...[["", "Earlier comparisons"], ...others].map(([value, text]) => {
+  choice.replaceChildren(...[["", say("compare.earlier")], ...others].map(([value, text]) => {
     const option = tag("option", text);
     option.value = value;
     return option;

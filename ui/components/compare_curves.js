@@ -1,7 +1,7 @@
 // Two plots of a comparison: distance to the reference against work, and how x0 settles. One colour for each row.
 
 const own = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
-const [{ tag }, { colour, line, make, trail, words }] = await Promise.all(["dom.js", "compare_svg.js"].map(own));
+const [{ tag }, { say }, { colour, line, make, trail, words }] = await Promise.all(["dom.js", "say.js", "compare_svg.js"].map(own));
 
 const [WIDE, HIGH] = [420, 190]; // in units of the plot's own
 const [LEFT, RIGHT, TOP, BOTTOM] = [46, 8, 8, 30];
@@ -14,7 +14,7 @@ export function curves(box, names, state) {
   painted.set(box, key);
   const across = state.columns.length;
   const rows = state.rows.map((name, row) => ({
-    name: name.replaceAll("\n", ", ") || "all", tint: colour(row, state.rows.length),
+    name: name.replaceAll("\n", say("common.comma")) || say("compare.all"), tint: colour(row, state.rows.length),
     cells: state.grid.slice(row * across, (row + 1) * across).map((k) => ({ ...state.cells[k], k })),
   }));
   const far = rows.map(({ name, tint, cells }) => ({ name, tint, cell: cells.map(({ k }) => k).join(" "),
@@ -26,27 +26,28 @@ export function curves(box, names, state) {
   });
   const parts = [];
   if (far.some((row) => row.points.length)) {
-    parts.push(plot("Distance to the reference", "evaluations", far, true));
+    parts.push(plot(say("compare.distance-to"), far, true));
   } else if (state.exact && state.state === "running") {
-    parts.push(tag("p", "Distances to the reference are measured when all cells are there.", "meta"));
+    parts.push(tag("p", say("compare.distances-later"), "meta"));
   }
   if (settle.some((row) => row.points.length)) {
     const steps = state.columns.length > 1 ? state.columns.at(-1) : "";
-    parts.push(plot(`Change of x0 from step to step${steps ? `, at most steps (${steps})` : ""}`, "evaluations", settle, false));
+    parts.push(plot(say(steps ? "compare.change-at" : "compare.change", { steps }), settle, false));
   }
   box.replaceChildren(...parts);
   const plots = parts.some((one) => one.tagName === "FIGURE") || state.planes.length;
   names.replaceChildren(...(plots ? [legend(rows)] : []));
 }
 
-function plot(title, under, series, dots) {
+function plot(title, series, dots) {
+  const under = say("compare.evaluations");
   const all = series.flatMap((row) => row.points);
   const high = Math.max(...all.map((p) => p[0]), 1);
   const logs = all.map((p) => Math.log10(p[1]));
   const [low, top] = [Math.floor(Math.min(...logs) * 2) / 2, Math.ceil(Math.max(...logs) * 2) / 2 || 0.5];
   const x = (v) => LEFT + (v / high) * (WIDE - LEFT - RIGHT);
   const y = (v) => TOP + ((top - Math.log10(v)) / Math.max(top - low, 0.5)) * (HIGH - TOP - BOTTOM);
-  const svg = make("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": `${title}, against ${under}` });
+  const svg = make("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": say("compare.against", { title, under }) });
   for (let power = low; power <= top + 0.01; power += 0.5) {
     const value = 10 ** power;
     svg.append(make("line", { class: "curve-grid", x1: LEFT, x2: WIDE - RIGHT, y1: y(value), y2: y(value) }),
@@ -59,7 +60,7 @@ function plot(title, under, series, dots) {
     for (const [a, b, k, label] of dots ? points : []) {
       const dot = make("circle", { class: "curve-dot", r: 3.4, cx: x(a), cy: y(b), "data-cell": k });
       dot.style.fill = tint;
-      dot.append(make("title", {}, `${label}: ${a} evaluations, distance ${b.toFixed(4)}`));
+      dot.append(make("title", {}, say("compare.dot", { cell: label, count: a, distance: b.toFixed(4) })));
       svg.append(dot);
     }
   }

@@ -1,6 +1,7 @@
 // Two cells, one over the other, with a divider between them that mouse, finger and keys move.
 
-const { tag } = await import(new URL(`dom.js${new URL(import.meta.url).search}`, import.meta.url));
+const own = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const [{ tag }, { say }] = await Promise.all(["dom.js", "say.js"].map(own));
 
 export class Duel {
   // draw(canvas, k): shows cell k there, at the step that the scrubber is at
@@ -43,7 +44,9 @@ export class Duel {
     }
     for (const tile of document.querySelectorAll(".tile")) {
       const sides = ["left", "right"].filter((side) => Number(tile.dataset.cell) === this[side]);
-      if (tile.dataset.side !== sides.join(" ")) tile.dataset.side = sides.join(" ");
+      if (tile.dataset.side === sides.join(" ")) continue;
+      tile.dataset.side = sides.join(" ");
+      tile.querySelector(".tile-mat").dataset.words = sides.length ? say(`compare.sides.${sides.join("-")}`) : "";
     }
     this.state = state;
   }
@@ -64,6 +67,6 @@ export class Duel {
     this.part.right.style.clipPath = `inset(0 0 0 ${value}%)`;
     this.part["duel-line"].style.left = `${value}%`;
     this.part.divider.style.setProperty("--part", `${value}%`);
-    this.part.divider.setAttribute("aria-valuetext", `${value} % left picture`);
+    this.part.divider.setAttribute("aria-valuetext", say("compare.share-left", { percent: value }));
   }
 }

@@ -1,7 +1,7 @@
 // The paths of x0 in the plane in which the finished cells differ most, each marked where the scrubber stands.
 
 const own = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
-const [{ tag }, { colour, line, make, trail, words }] = await Promise.all(["dom.js", "compare_svg.js"].map(own));
+const [{ tag }, { say }, { colour, line, make, trail, words }] = await Promise.all(["dom.js", "say.js", "compare_svg.js"].map(own));
 
 const [WIDE, HIGH, EDGE] = [420, 300, 14]; // in units of the plot's own; flat paths take less height
 const [LEAST, BAR] = [110, 14]; // height of the paths, at least, and of the bar below them
@@ -44,14 +44,14 @@ export class Paths {
     const { places, bar, high } = placed(plane.paths);
     const cells = plane.paths.filter((path) => path.cell >= 0).length;
     const svg = make("svg", { viewBox: `0 0 ${WIDE} ${high}`, role: "img",
-      "aria-label": `Paths of x0 of ${cells} cells in their main plane` });
+      "aria-label": say("compare.paths-of", { count: cells }) });
     const across = state.columns.length;
     const marks = [];
     plane.paths.forEach((path, k) => {
       const place = state.grid.indexOf(path.cell);
       const reference = path.cell < 0;
       const tint = reference ? "var(--quiet)" : colour(Math.floor(place / across), state.rows.length);
-      const title = reference ? `Reference, ${path.steps.at(-1)} steps` : state.cells[path.cell].label;
+      const title = reference ? say("compare.reference-of", { count: path.steps.at(-1) }) : state.cells[path.cell].label;
       const width = reference ? THIN : across < 2 ? 1.8 : THIN + ((THICK - THIN) * (place % across)) / (across - 1);
       const drawn = line(trail(places[k]), reference ? "" : path.cell, tint, title, width.toFixed(2));
       if (reference) drawn.classList.add("curve-reference");
@@ -69,7 +69,7 @@ export class Paths {
     svg.append(make("line", { class: "curve-scale", x1: EDGE, x2: EDGE + bar.wide, y1: high - 6, y2: high - 6 }),
       words(EDGE + bar.wide + 6, high - 2, "start", bar.value));
     const figure = tag("figure", "", "curve-figure");
-    const head = tag("figcaption", "Paths of x0 in their main plane");
+    const head = tag("figcaption", say("compare.paths"));
     if (state.planes.length > 1) head.append(this.#choice(state));
     figure.append(head, svg, tag("p", sentence(plane), "meta"));
     this.box.replaceChildren(figure);
@@ -77,7 +77,7 @@ export class Paths {
 
   #choice(state) {
     const choice = tag("select", "", "quiet preset");
-    choice.setAttribute("aria-label", "Plane of");
+    choice.setAttribute("aria-label", say("compare.plane-of"));
     state.planes.forEach((plane, k) => {
       const option = tag("option", plane.words);
       option.value = String(k);
@@ -94,11 +94,8 @@ export class Paths {
 }
 
 function sentence({ share, paths }) {
-  const reference = paths.some((path) => path.cell < 0) ? " Dashed: the reference." : "";
-  return "A line is a cell: what the network took the finished latents to be (x0), from the second step (ring; the first "
-    + "is nearly the same for all) to the last, in the plane of the two directions in which the cells differ most. The dot is "
-    + `the slider's step. The plane holds ${percent(share)} of the variance.${reference} The bar is a distance, root mean `
-    + "square per number of the latents.";
+  const reference = paths.some((path) => path.cell < 0) ? say("compare.dashed") : "";
+  return say("compare.about-paths", { share: percent(share), reference });
 }
 
 function percent(share) {

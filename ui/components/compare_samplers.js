@@ -7,10 +7,11 @@ export function mount({ element, props, trigger, watch }) {
   const boxes = props.offered.map(({ name, words }) => {
     const box = document.createElement("input");
     box.type = "checkbox";
+    box.value = name;
     box.setAttribute("aria-label", name);
     box.title = words;
     box.addEventListener("change", () => {
-      props.value = boxes.filter((one) => one.checked).map((one) => one.getAttribute("aria-label"));
+      props.value = boxes.filter((one) => one.checked).map((one) => one.value);
       trigger("input");
     });
     const text = tag("span", "", "pick-text");
@@ -23,7 +24,7 @@ export function mount({ element, props, trigger, watch }) {
 
   function paint() {
     const ticked = new Set(props.value || []);
-    for (const box of boxes) box.checked = ticked.has(box.getAttribute("aria-label"));
+    for (const box of boxes) box.checked = ticked.has(box.value);
   }
   watch("value", paint);
   paint();

@@ -14,7 +14,7 @@ class SamplerPicks(Scripted):
     script = "compare_samplers.js"
     template = """
 <fieldset class="picks">
-  <legend class="field-label">Samplers</legend>
+  <legend class="field-label" data-say="compare.samplers"></legend>
   <div class="picks-list" data-part="list"></div>
 </fieldset>"""
 

@@ -1,19 +1,20 @@
 // The figures of all cells; a click on a column's head sorts by it.
 
-const { tag } = await import(new URL(`dom.js${new URL(import.meta.url).search}`, import.meta.url));
+const own = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const [{ tag }, { say }] = await Promise.all(["dom.js", "say.js"].map(own));
 
+// about: there is a line on it
 const COLUMNS = [
-  { name: "Cell", of: (cell) => cell.label, text: (v) => v },
-  { name: "Steps", of: (cell) => cell.total || null, text: String },
-  { name: "Evaluations", of: (cell) => cell.evaluations || null, text: String, title: "Pictures through the network" },
-  { name: "s per evaluation", of: (cell) => cell.each ?? null, text: (v) => v.toFixed(4), title: "Previews included" },
-  { name: "Total, s", of: (cell) => (cell.evaluations ? cell.seconds : null), text: (v) => v.toFixed(2) },
-  { name: "Distance", of: (cell) => cell.distance ?? null, text: (v) => v.toFixed(4),
-    title: "Of the final latents to the reference's: 0 equal, about 1.4 unrelated. Samplers that add noise end elsewhere." },
-  { name: "PSNR, dB", of: (cell) => (cell.psnr === "equal" ? Infinity : cell.psnr ?? null),
-    text: (v) => (v === Infinity ? "equal" : v.toFixed(1)) },
-  { name: "SSIM", of: (cell) => cell.ssim ?? null, text: (v) => v.toFixed(3) },
-  { name: "Score", of: (cell) => cell.score ?? null, text: (v) => v.toFixed(1), title: "Picture against prompt" },
+  { key: "cell", of: (cell) => cell.label, text: (v) => v },
+  { key: "steps", of: (cell) => cell.total || null, text: String },
+  { key: "evaluations", of: (cell) => cell.evaluations || null, text: String, about: true },
+  { key: "each", of: (cell) => cell.each ?? null, text: (v) => v.toFixed(4), about: true },
+  { key: "total", of: (cell) => (cell.evaluations ? cell.seconds : null), text: (v) => v.toFixed(2) },
+  { key: "distance", of: (cell) => cell.distance ?? null, text: (v) => v.toFixed(4), about: true },
+  { key: "psnr", of: (cell) => (cell.psnr === "equal" ? Infinity : cell.psnr ?? null),
+    text: (v) => (v === Infinity ? say("compare.equal") : v.toFixed(1)) },
+  { key: "ssim", of: (cell) => cell.ssim ?? null, text: (v) => v.toFixed(3) },
+  { key: "score", of: (cell) => cell.score ?? null, text: (v) => v.toFixed(1), about: true },
 ];
 
 export class Table {
@@ -64,10 +65,10 @@ export class Table {
     const index = COLUMNS.indexOf(column);
     const head = tag("th", "");
     head.scope = "col";
-    const face = tag("button", column.name);
+    const face = tag("button", say(`compare.columns.${column.key}`));
     face.type = "button";
     face.dataset.sort = String(index);
-    if (column.title) face.title = column.title;
+    if (column.about) face.title = say(`compare.about-columns.${column.key}`);
     const mine = this.by === index;
     head.setAttribute("aria-sort", !mine ? "none" : this.down ? "descending" : "ascending");
     face.addEventListener("click", () => {

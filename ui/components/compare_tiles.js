@@ -1,7 +1,7 @@
 // The grid of cells: rows as asked for, a column for each number of steps, every cell live.
 
 const own = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
-const [{ seconds, tag }, { Frames }] = await Promise.all(["dom.js", "frames.js"].map(own));
+const [{ seconds, tag }, { Frames }, { say }] = await Promise.all(["dom.js", "frames.js", "say.js"].map(own));
 
 export class Tiles {
   // pick(k, left): cell number k was clicked; left: with Shift
@@ -77,8 +77,9 @@ export class Tiles {
   name(k) {
     const cell = this.state.cells[k];
     const { step, seen, final } = this.showing(k);
-    if (final) return `${cell.label}, finished`;
-    return step ? `${cell.label}, step ${seen || step} of ${cell.total}` : `${cell.label}, nothing yet`;
+    if (final) return say("compare.finished", { cell: cell.label });
+    if (!step) return say("compare.nothing", { cell: cell.label });
+    return say("inspector.shown", { what: cell.label, step: seen || step, total: cell.total });
   }
 
   #tile(k) {
@@ -99,16 +100,19 @@ export class Tiles {
 
   #paintTile({ k, face, canvas, words, caption }, cell) {
     face.dataset.state = cell.state;
-    const line = cell.error || (cell.state === "stopped" && !cell.taken ? "stopped" : "");
+    const line = cell.error || (cell.state === "stopped" && !cell.taken ? say("compare.cell-stopped") : "");
     const shown = this.showing(k);
-    const blind = this.at && shown.step && !shown.seen && cell.state !== "running" ? "no preview of this step" : "";
-    words.textContent = line || blind || (cell.taken || cell.state !== "waiting" ? "" : this.state.state === "running" ? "waiting" : "not made");
+    const blind = this.at && shown.step && !shown.seen && cell.state !== "running" ? say("compare.no-preview") : "";
+    const idle = cell.taken || cell.state !== "waiting" ? ""
+      : say(this.state.state === "running" ? "compare.waiting" : "compare.not-made");
+    words.textContent = line || blind || idle;
     words.classList.toggle("bad", Boolean(cell.error));
     this.draw(canvas, k);
     const { step } = shown;
-    const work = cell.evaluations ? ` · ${cell.evaluations} ev. · ${seconds(cell.seconds)}` : "";
-    caption.textContent = cell.taken ? `${step} of ${cell.total}${work}` : cell.total ? `${cell.total} steps` : "";
-    face.setAttribute("aria-label", `${this.name(k)}${cell.error ? `: ${cell.error}` : ""}`);
+    const work = cell.evaluations ? ` · ${say("compare.ev", { count: cell.evaluations })} · ${seconds(cell.seconds)}` : "";
+    caption.textContent = cell.taken ? `${say("compare.of", { step, total: cell.total })}${work}`
+      : cell.total ? say("inspector.steps", { n: cell.total }) : "";
+    face.setAttribute("aria-label", cell.error ? say("compare.flagged", { cell: this.name(k), text: cell.error }) : this.name(k));
   }
 }
 

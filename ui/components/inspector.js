@@ -8,6 +8,7 @@ const { Plot } = await from("inspector_plot.js");
 const { Reel } = await from("reel.js");
 const { Runs } = await from("inspector_runs.js");
 const { answerTo, seconds, tag } = await from("dom.js");
+const { say } = await from("say.js");
 const { Views } = await from("inspector_views.js");
 
 const KEPT = "latent-loom.live"; // this tab's run (sessionStorage): where a reload comes back to
@@ -16,7 +17,6 @@ const FRAME = [16, 400]; // ms of a step in it, at least and at most
 const MANY = 12; // reels kept: one for each run, source, decoder and picture
 const ACTIVE = ["waiting", "running", "paused"];
 const NAMES = { x0: "x0", xt: "x_t" };
-const WORDS = { x0: "x0: blur sharpening", xt: "x_t: noise fading" };
 
 export function mount({ element, props, trigger, watch, server }) {
   const box = element.querySelector("[data-part=box]");
@@ -92,7 +92,8 @@ export function mount({ element, props, trigger, watch, server }) {
     following = true;
     step = 0;
     part.stop.disabled = false;
-    part.picture.replaceChildren(...Array.from({ length: state.batch }, (_, k) => new Option(`${k + 1} of ${state.batch}`, k)));
+    part.picture.replaceChildren(...Array.from({ length: state.batch }, (_, k) => 
+      new Option(say("inspector.picture-of", { number: k + 1, count: state.batch }), k)));
     part.picture.value = String(shownPicture());
     part.pick.hidden = state.batch < 2;
     film.build(total());
@@ -161,21 +162,23 @@ export function mount({ element, props, trigger, watch, server }) {
 
   function place(name, of, kind) {
     const mat = part[`${name}-mat`];
-    const who = both() ? `${NAMES[kind]} of the ${of === parent ? "parent" : "branch"}` : NAMES[kind];
+    const role = of === parent ? "parent" : "branch";
+    const who = both() ? say(`inspector.of.${role}`, { source: NAMES[kind] }) : NAMES[kind];
     const at = Math.min(step, of.steps.length);
     const found = at ? reel(of, kind).before(at) : null;
     const old = mat.firstElementChild;
     if (found) {
       found.image.className = "";
-      found.image.alt = `${who}, step ${found.step} of ${of.total}`;
+      found.image.alt = say("inspector.shown", { what: who, step: found.step, total: of.total });
       if (old !== found.image) mat.replaceChildren(found.image);
     } else if (old && !["ghost", "coarse"].includes(old.className)) mat.replaceChildren();
-    part[`${name}-name`].textContent = both() ? `${of === parent ? "Parent" : "Branch"}: ${NAMES[kind]}` : WORDS[kind];
+    part[`${name}-name`].textContent = both() ? say(`inspector.panes.${role}`, { source: NAMES[kind] }) : say(`inspector.panes.${kind}`);
     let note = reel(of, kind).error;
     if (!note && found && found.step !== step) {
-      note = step > of.steps.length ? `ends at step ${of.steps.length}` : `step ${found.step}, next is being decoded`;
-    } else if (!note && !found && at) note = "being decoded";
-    if (both() && of === state && step && step <= state.parent.step) note = note || "the same as its parent here";
+      note = step > of.steps.length ? say("inspector.ends", { step: of.steps.length })
+        : say("inspector.next-decoded", { step: found.step });
+    } else if (!note && !found && at) note = say("inspector.decoded");
+    if (both() && of === state && step && step <= state.parent.step) note = note || say("inspector.same");
     part[`${name}-note`].textContent = note;
     part[name].style.setProperty("--ratio", `${of.width || 1} / ${of.height || 1}`);
   }
@@ -194,7 +197,7 @@ export function mount({ element, props, trigger, watch, server }) {
 
   async function play() {
     const token = playing += 1; // odd while the film runs
-    part.play.setAttribute("aria-label", "Pause");
+    part.play.setAttribute("aria-label", say("common.pause"));
     part.play.classList.add("on");
     if (step >= reach()) step = 1;
     following = false;
@@ -214,7 +217,7 @@ export function mount({ element, props, trigger, watch, server }) {
 
   function pause() {
     if (playing % 2) playing += 1;
-    part.play.setAttribute("aria-label", "Play");
+    part.play.setAttribute("aria-label", say("common.play"));
     part.play.classList.remove("on");
   }
 
@@ -230,20 +233,20 @@ export function mount({ element, props, trigger, watch, server }) {
     for (const [name, of, kind] of sides()) place(name, of, kind);
     part.sources.hidden = part.legend.hidden = !both();
     part.alone.hidden = !parent;
-    part.alone.textContent = both() ? "Show the branch alone" : "Show it beside its parent";
+    part.alone.textContent = say(both() ? "inspector.alone" : "inspector.beside");
     const end = reach();
     part.step.disabled = part.play.disabled = end < 2;
     part.step.max = String(Math.max(total(), 2));
     part.step.value = String(step || 1);
     part.step.style.setProperty("--part", `${100 * (Number(part.step.value) - 1) / (Number(part.step.max) - 1)}%`);
-    part.step.setAttribute("aria-valuetext", step ? status() : "no step yet");
+    part.step.setAttribute("aria-valuetext", step ? status() : say("inspector.no-step"));
     part.status.textContent = status();
     part.sentence.textContent = state.steps[Math.min(step, taken()) - 1]?.[6] || "";
     const reels0 = state.run ? reel(state, "x0") : null;
     film.paint(step, taken(), `${state.run}/${state.decoder}/${shownPicture()}`, (s) => reels0?.at(s));
     plot.draw(`${state.run}/${state.version}/${taken()}/${both()}`, state.steps, total(), both() ? parent.steps : []);
     plot.cursor(step || 1);
-    views.offer("regions", state.regions, "Only runs of the Regions tab have regions");
+    views.offer("regions", state.regions, say("inspector.no-regions"));
     views.at(step && state.kept ? { run: state.run, step: Math.min(step, taken()), total: state.total,
       picture: shownPicture() } : null);
     acts.paint();
@@ -254,10 +257,10 @@ export function mount({ element, props, trigger, watch, server }) {
   const playingNow = () => playing % 2 === 1;
 
   function paintHead() {
-    part.title.textContent = state.run ? (state.prompt || "(no prompt)") : "No run yet";
-    if (ACTIVE.includes(state.state)) part.title.prepend(tag("em", "now: "));
-    const branch = state.parent ? `branch after step ${state.parent.step} · ` : "";
-    part.line.textContent = state.run ? branch + state.line : "Runs stand here, newest first";
+    part.title.textContent = state.run ? (state.prompt || say("inspector.no-prompt")) : say("inspector.no-run");
+    if (ACTIVE.includes(state.state)) part.title.prepend(tag("em", say("inspector.now")));
+    const branch = state.parent ? `${say("inspector.branched", { step: state.parent.step })} · ` : "";
+    part.line.textContent = state.run ? branch + state.line : say("inspector.runs-here");
     part.cost.textContent = state.previews || "";
     part.progress.textContent = progress();
     part.news.hidden = !waiting;
@@ -265,32 +268,35 @@ export function mount({ element, props, trigger, watch, server }) {
   }
 
   function progress() {
-    if (state.state === "waiting") return "Waiting for its turn";
-    if (state.state === "paused") return `Paused after step ${taken()} of ${state.total}`;
-    if (state.state === "discarded") return "Discarded";
-    if (state.state === "running") {
-      const left = state.left === null || state.left === undefined ? "" : ` · ${seconds(state.left)} left`;
-      return taken() ? `Running: ${taken()} of ${state.total}${left}` : "Getting ready for the first step";
-    }
+    const at = { step: taken(), total: state.total };
     if (state.state === "failed") return state.error;
-    if (state.state === "stopped") return `Stopped after ${taken()} of ${state.total}`;
-    return state.state === "done" ? `${taken()} steps${state.seconds ? `, ${seconds(state.seconds)}` : ""}` : "";
+    if (state.state === "running") {
+      if (!taken()) return say("inspector.getting-ready");
+      const running = say("inspector.progress.running", at);
+      const some = state.left !== null && state.left !== undefined;
+      return some ? say("progress.left", { step: running, time: seconds(state.left) }) : running;
+    }
+    if (state.state === "done") {
+      const values = { n: taken(), time: seconds(state.seconds) };
+      return say(state.seconds ? "inspector.steps-in" : "inspector.steps", values);
+    }
+    return state.run ? say(`inspector.progress.${state.state}`, at) : "";
   }
 
   function status() {
     const row = state.steps[Math.min(step, taken()) - 1];
     if (!row) return "";
-    return `Step ${step} of ${total()} · sigma ${row[0] < 10 ? row[0].toFixed(2) : row[0].toFixed(1)} · t ${
-      Math.round(row[1])} · ${row[5]} evaluations`;
+    return say("inspector.status", { step, total: total(), sigma: row[0] < 10 ? row[0].toFixed(2) : row[0].toFixed(1),
+      t: Math.round(row[1]), count: row[5] });
   }
 
   function paintWords() {
     const lines = [];
     if (state.state === "empty") {
-      lines.push(tag("h2", state.title || "Look inside a run"));
-      for (const line of state.words || []) lines.push(tag("p", line));
+      const words = state.error ? [state.error] : [say("inspector.keeps"), say("inspector.choose")];
+      lines.push(tag("h2", say("inspector.title")), ...words.map((line) => tag("p", line)));
     } else if (!taken() && state.state === "failed") lines.push(tag("p", state.error, "failure"));
-    else if (!state.kept && !ACTIVE.includes(state.state)) lines.push(tag("p", state.error || state.note || "This run kept no steps."));
+    else if (!state.kept && !ACTIVE.includes(state.state)) lines.push(tag("p", state.error || state.note || say("inspector.kept-none")));
     const key = lines.map((line) => line.textContent).join("\n");
     if (part.words.dataset.key === key) return;
     part.words.dataset.key = key;

@@ -3,6 +3,7 @@
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
 const { download, tag } = await from("dom.js");
 const { remembered } = await from("region_layout.js");
+const { say } = await from("say.js");
 
 const FIELDS = ["prompt", "negative_prompt", "guidance", "seed", "sampler"];
 
@@ -29,6 +30,8 @@ export class Acts {
     for (const [name, field] of Object.entries(this.fields)) {
       field.addEventListener("input", () => { this.lines[name].textContent = ""; });
     }
+    const { low, high } = this.options.seconds.dataset;
+    this.options.seconds.title = say("inspector.from-to", { low, high });
     part["branch-regions"].addEventListener("change", () => { this.lines.regions.textContent = ""; });
     for (const form of [part.branch, part.export]) form.addEventListener("keydown", (event) => event.stopPropagation());
     this.#options();
@@ -39,19 +42,18 @@ export class Acts {
     const some = step > 0 && state.kept;
     this.buttons.keep.disabled = this.buttons.export.disabled = !some;
     this.buttons.branch.disabled = !some || step >= state.total;
-    this.buttons.branch.title = step >= state.total && some ? "Nothing is left to change after the last step: scrub back"
-      : "Go another way from this step on";
+    this.buttons.branch.title = say(step >= state.total && some ? "inspector.nothing-left" : "inspector.another-way");
     this.buttons.resume.hidden = !state.resumable;
     this.part.latents.hidden = !state.latents;
     if (state.latents) {
       this.part.latents.href = new URL(state.latents, document.baseURI).href;
       this.part.latents.download = state.file;
     }
-    this.part["branch-title"].textContent = `Steps 1 to ${step} stay as they are; from step ${step + 1} on:`;
+    this.part["branch-title"].textContent = say("inspector.branch-title", { step, next: step + 1 });
     if (!some) for (const name of ["branch", "export"]) this.#fold(name, true);
     if (this.from !== state.run) {
       this.from = state.run;
-      this.say("");
+      this.tell("");
       this.part.exported.textContent = "";
       if (!this.part.branch.hidden) this.#prefill();
     }
@@ -89,10 +91,10 @@ export class Acts {
     const list = this.part["branch-regions"];
     const { value } = list;
     const painted = (remembered()?.regions || []).filter((region) => region.visible !== false).length;
-    const count = `${painted} region${painted === 1 ? "" : "s"}`;
-    list.replaceChildren(new Option(this.at().state.regions ? "As in this run" : "None, as in this run", ""),
-      new Option(painted ? `From the Regions tab: ${count}` : "From the Regions tab (nothing is painted there)", "painted"));
-    if (this.at().state.regions) list.append(new Option("None from here on", "none"));
+    const has = this.at().state.regions;
+    list.replaceChildren(new Option(say(has ? "inspector.regions-as-here" : "inspector.none-as-here"), ""),
+      new Option(say(painted ? "inspector.painted" : "inspector.nothing-painted", { n: painted }), "painted"));
+    if (has) list.append(new Option(say("inspector.none-on"), "none"));
     list.options[1].disabled = !painted;
     list.value = value;
     if (list.selectedIndex < 0) list.value = "";
@@ -109,7 +111,7 @@ export class Acts {
     for (const name of ["order", "seconds"]) this.options[name].disabled = this.options.kind.value === "sheet";
   }
 
-  say(text, error = false, link = null) {
+  tell(text, error = false, link = null) {
     this.part.said.replaceChildren(text);
     this.part.said.dataset.kind = error ? "error" : "";
     if (link) this.part.said.append(" ", link);
@@ -118,17 +120,17 @@ export class Acts {
   async keep() {
     const { run, step, picture } = this.at();
     this.buttons.keep.disabled = true;
-    this.say(`Decoding step ${step} …`);
+    this.tell(say("inspector.decoding", { step }));
     const answer = await this.ask.keep({ run, step, picture });
     this.buttons.keep.disabled = false;
     if (answer.error) {
-      this.say(answer.error, true);
+      this.tell(answer.error, true);
       return;
     }
-    const link = tag("a", "Download");
+    const link = tag("a", say("common.download"));
     link.href = new URL(answer.url, document.baseURI).href;
     link.download = answer.name;
-    this.say(`Step ${step} is kept as ${answer.name}.`, false, link);
+    this.tell(say("inspector.kept", { step, file: answer.name }), false, link);
   }
 
   async branch() {
@@ -152,7 +154,7 @@ export class Acts {
     this.buttons.resume.disabled = true;
     const answer = await this.ask.resume({ run: this.at().run });
     this.buttons.resume.disabled = false;
-    if (answer.error) this.say(answer.error, true);
+    if (answer.error) this.tell(answer.error, true);
     else this.go(answer.run);
   }
 
@@ -162,7 +164,7 @@ export class Acts {
     const values = Object.fromEntries(Object.entries(this.options).map(([name, option]) => [name, option.value]));
     button.disabled = true;
     this.part.exported.dataset.kind = "";
-    this.part.exported.textContent = "Decoding and writing …";
+    this.part.exported.textContent = say("inspector.writing");
     const answer = await this.ask.export({ run, picture, ...values });
     button.disabled = false;
     if (answer.error) {

@@ -1,12 +1,14 @@
 // The numbers of a run over its steps: one small row each, with one cursor through all of them.
 
+const { say } = await import(new URL(`say.js${new URL(import.meta.url).search}`, import.meta.url));
+
 const SVG = "http://www.w3.org/2000/svg";
 const [WIDE, HIGH, EDGE] = [326, 44, 5]; // of a row, in units of its own
 const ROWS = [
-  { name: "Noise (sigma)", at: 0, log: true, words: (v) => v.toPrecision(3) },
-  { name: "Change of x0", at: 3, log: true, words: (v) => percent(v) },
-  { name: "Guided / unguided", at: 4, log: false, words: (v) => percent(v) },
-  { name: "Time per step", at: 2, log: false, words: (v) => `${v < 10 ? v.toFixed(1) : Math.round(v)} ms` },
+  { key: "inspector.plots.sigma", at: 0, log: true, words: (v) => v.toPrecision(3) },
+  { key: "inspector.plots.change", at: 3, log: true, words: (v) => percent(v) },
+  { key: "inspector.views.guidance", at: 4, log: false, words: (v) => percent(v) },
+  { key: "inspector.plots.time", at: 2, log: false, words: (v) => say("time.milliseconds", { time: v < 10 ? v.toFixed(1) : Math.round(v) }) },
 ];
 
 export class Plot {
@@ -55,8 +57,8 @@ export class Plot {
         row.dot.setAttribute("cy", y(scaled(row, step), row.range));
       }
       row.value.textContent = value === null || value === undefined ? "–" : row.words(value);
-      row.value.title = other === null || other === undefined ? "" : `parent: ${row.words(other)}`;
-      row.at_.textContent = this.hovered ? `at step ${at}` : "";
+      row.value.title = other === null || other === undefined ? "" : say("inspector.parents", { value: row.words(other) });
+      row.at_.textContent = this.hovered ? say("inspector.at-step", { step: at }) : "";
     }
   }
 
@@ -78,7 +80,8 @@ export class Plot {
     const figure = document.createElement("figure");
     figure.className = "plot-row";
     const caption = document.createElement("figcaption");
-    const [name, at_, value] = [row.name, "", "–"].map((text, k) => {
+    const title = say(row.key);
+    const [name, at_, value] = [title, "", "–"].map((text, k) => {
       const part = document.createElement("span");
       part.className = ["plot-name", "plot-at", "plot-value"][k];
       part.textContent = text;
@@ -86,7 +89,7 @@ export class Plot {
     });
     caption.append(name, at_, value);
     const svg = make("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", role: "img",
-      "aria-label": `${row.name} over the steps` });
+      "aria-label": say("inspector.over-steps", { title }) });
     const behind = make("path", { class: "plot-behind" });
     const line = make("path", { class: "plot-line" });
     const cursor = make("line", { class: "plot-cursor", y1: 0, y2: HIGH });

@@ -1,6 +1,8 @@
 // The list of runs: what is being made now, and every run that was kept, newest first.
 
-const { tag } = await import(new URL(`dom.js${new URL(import.meta.url).search}`, import.meta.url));
+const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const { tag } = await from("dom.js");
+const { say } = await from("say.js");
 
 export class Runs {
   // parts: the button, the list and its line; ask(): the server's list; choose(run): "now" or a run's name
@@ -26,7 +28,7 @@ export class Runs {
   async show() {
     this.list.hidden = false;
     this.button.setAttribute("aria-expanded", "true");
-    if (!this.list.children.length) this.list.append(tag("p", "Looking …", "run-none"));
+    if (!this.list.children.length) this.list.append(tag("p", say("inspector.looking"), "run-none"));
     const answer = await this.ask();
     if (!this.open) return;
     if (answer.error) {
@@ -34,8 +36,8 @@ export class Runs {
       return;
     }
     this.list.replaceChildren(...answer.runs.map((run) => this.#option(run)));
-    if (answer.runs.length < 2) this.list.append(tag("p", "Every run that keeps its steps will stand here.", "run-none"));
-    if (answer.more) this.list.append(tag("p", `and ${answer.more} older ones in the outputs folder`, "run-none"));
+    if (answer.runs.length < 2) this.list.append(tag("p", say("inspector.will-stand"), "run-none"));
+    if (answer.more) this.list.append(tag("p", say("inspector.older", { count: answer.more }), "run-none"));
     (this.list.querySelector('[aria-selected="true"]') || this.list.querySelector("[role=option]"))?.focus();
   }
 
@@ -58,7 +60,8 @@ export class Runs {
     option.setAttribute("aria-selected", String(run.run === this.current));
     option.tabIndex = -1;
     option.dataset.run = run.run;
-    option.setAttribute("aria-label", `${run.now ? "now: " : ""}${run.prompt || "no prompt"}, ${run.words}`);
+    option.setAttribute("aria-label", `${run.now ? say("inspector.now") : ""}${
+      run.prompt || say("queue.no-prompt")}, ${run.words}`);
     const thumb = tag("span", "", "run-thumb");
     if (run.thumb) {
       const image = document.createElement("img");
@@ -68,8 +71,8 @@ export class Runs {
       thumb.append(image);
     }
     const words = tag("span", "", "run-words");
-    const prompt = tag("b", run.prompt || "(no prompt)");
-    if (run.now) prompt.prepend(tag("em", "now: "));
+    const prompt = tag("b", run.prompt || say("inspector.no-prompt"));
+    if (run.now) prompt.prepend(tag("em", say("inspector.now")));
     words.append(prompt, tag("span", run.words));
     option.append(thumb, words);
     option.addEventListener("click", () => {

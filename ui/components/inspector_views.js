@@ -3,6 +3,7 @@
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
 const { fetchImage } = await from("frames.js");
 const { tag } = await from("dom.js");
+const { say } = await from("say.js");
 
 const DWELL = 110; // ms a step has to stay in sight before its view is made
 
@@ -78,7 +79,7 @@ export class Views {
 
   #paint() {
     const known = this.view && this.about ? this.known.get(this.#key()) : null;
-    this.line.textContent = !this.view ? "" : known ? known.error || known.words : this.line.textContent || "Looking …";
+    this.line.textContent = !this.view ? "" : known ? known.error || known.words : this.line.textContent || say("inspector.looking");
     if (!this.view) this.box.replaceChildren();
     if (!known) return;
     this.box.classList.remove("late");
@@ -86,7 +87,7 @@ export class Views {
     this.box.dataset.count = String(known.pictures?.length || 0);
     this.box.replaceChildren(...(known.pictures || []).filter(({ image }) => image).map(({ label, image }) => {
       const figure = tag("figure", "", "look");
-      image.alt = `${label}, step ${step} of ${total}`;
+      image.alt = say("inspector.shown", { what: label, step, total });
       figure.append(image, tag("figcaption", label));
       return figure;
     }));

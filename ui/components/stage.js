@@ -146,7 +146,7 @@ export function mount({ element, props, trigger, watch }) {
 
   async function play() {
     const token = ++playing;
-    part.play.setAttribute("aria-label", say("stage.pause"));
+    part.play.setAttribute("aria-label", say("common.pause"));
     part.play.classList.add("on");
     const end = () => Math.max(reach(), finalAt());
     if (shown >= end()) await show(1);
@@ -164,7 +164,7 @@ export function mount({ element, props, trigger, watch }) {
 
   function pause() {
     playing += 1;
-    part.play.setAttribute("aria-label", say("stage.play"));
+    part.play.setAttribute("aria-label", say("common.play"));
     part.play.classList.remove("on");
   }
 
@@ -178,10 +178,10 @@ export function mount({ element, props, trigger, watch }) {
     const active = ACTIVE.includes(kind);
     part.stop.hidden = part.discard.hidden = part.pause.hidden = !active;
     part.stop.disabled = part.discard.disabled = part.pause.disabled = state.ending;
-    part.stop.lastElementChild.textContent = say(state.ending ? "stage.stopping" : "stage.stop");
+    part.stop.lastElementChild.textContent = say(state.ending ? "stage.stopping" : "common.stop");
     const held = kind === "paused" || state.resting;
     part.pause.setAttribute("aria-label", say(held ? "stage.resume-run" : "stage.pause-run"));
-    part.pause.title = say(held ? "stage.resume-title" : "stage.pause-title");
+    part.pause.title = say(held ? "common.resume" : "stage.pause-title");
     part.pause.querySelector("path").setAttribute("d", held ? GO_ON : PAUSE);
     part.forever.setAttribute("aria-pressed", String(Boolean(state.forever)));
     part.save.hidden = !(over() && state.results.length);

@@ -25,11 +25,11 @@ ICONS = {
 def scrub(behind: str = "") -> str:
     """The play button, the filmstrip and the slider named "Step"; behind: what stands to their right."""
     return f"""<div class="scrub">
-    <button type="button" class="quiet play" data-part="play" data-say-label="stage.play"
+    <button type="button" class="quiet play" data-part="play" data-say-label="common.play"
       disabled>{ICONS["play"]}</button>
     <div class="film">
       <div class="strip" data-part="strip" aria-hidden="true"></div>
-      <input type="range" data-part="step" data-say-label="stage.step" min="1" max="20" value="1" step="1" disabled>
+      <input type="range" data-part="step" data-say-label="common.step" min="1" max="20" value="1" step="1" disabled>
     </div>{behind}
   </div>"""
 
@@ -50,8 +50,8 @@ _TEMPLATE = f"""
         data-say-title="stage.discard-title" hidden>{ICONS["discard"]}</button>
       <button type="button" class="quiet bare" data-part="pause" hidden>{ICONS["pause"]}</button>
       <button type="button" class="quiet stop" data-part="stop" hidden>{ICONS["stop"]}<span
-        data-say="stage.stop"></span></button>
-      <a class="quiet save" data-part="save" hidden>{ICONS["save"]}<span data-say="stage.download"></span></a>
+        data-say="common.stop"></span></button>
+      <a class="quiet save" data-part="save" hidden>{ICONS["save"]}<span data-say="common.download"></span></a>
     </div>
   </div>
   {scrub()}

@@ -24,17 +24,16 @@ from ui.components.models_panel import ModelsPanel
 from ui.components.notes import Notes, lines
 from ui.components.number import NumberField
 from ui.components.tokens import Tokens, counts
+from ui.languages import say, word
 from ui.owners import owner_of
 from ui.runform import QUICK, WATCH, RunForm, page_of, unfolded
 from ui.studio import Studio
 from ui.tabs.text_to_image import examples
 
 SCOPE = "compare"
-LOST = "This comparison is not in the outputs folder any more: choose another one, or compare anew."
 MORE = ("negative_prompt", "guidance", "schedule", "width", "height", "preview", "precision", "clip_skip", "refiner",
         "refiner_from")
 MAX_PAGES = 1_000  # whose comparison is remembered
-_EQUAL = "Steps then count network calls: a sampler that asks twice a step takes half as many."
 
 
 class Compare(RunForm):
@@ -52,8 +51,8 @@ class Compare(RunForm):
         with gr.Column(elem_classes=["compare-bench"]):
             with gr.Column(elem_classes=["compare-prompt"]):
                 self.tokens.place("prompt")
-                self.prompt = gr.Textbox("", label="Prompt", elem_classes=["completes"], lines=2, max_lines=8,
-                                         placeholder="What should be in every cell?")
+                self.prompt = gr.Textbox("", label=word("field.prompt"), elem_classes=["completes"], lines=2,
+                                         max_lines=8, placeholder=word("compare.what"))
                 self.notes.place("prompt")
             with gr.Column(elem_classes=["compare-picks"]):
                 self.samplers = SamplerPicks(self.start["samplers"])
@@ -61,7 +60,7 @@ class Compare(RunForm):
             with gr.Column(elem_classes=["compare-asked"]):
                 self._asked()
             with gr.Column(elem_classes=["compare-board"]):
-                self.board = Board(contest.empty(studio), films=contest.FILMS)
+                self.board = Board({"id": "", "state": "empty"}, films=contest.FILMS)
         self.fields = {"prompt": self.prompt, "negative_prompt": self.negative, "model": model,
                        "samplers": self.samplers, "steps": self.steps, "equal": self.equal, "seeds": self.seeds,
                        "reference": self.reference, "schedule": self.schedule, "guidance": self.guidance,
@@ -75,22 +74,25 @@ class Compare(RunForm):
     def _asked(self) -> None:
         start = self.start
         with gr.Row(elem_classes=["pair"]):
-            self.steps = gr.Textbox(start["steps"], label="Steps", placeholder="5 10 20", min_width=80)
-            self.seeds = gr.Textbox("", label="Seeds", placeholder="new", min_width=80)
+            self.steps = gr.Textbox(start["steps"], label=word("field.steps"), placeholder="5 10 20", min_width=80)
+            self.seeds = gr.Textbox("", label=word("compare.seeds-field"), placeholder=word("compare.new-seed"),
+                                    min_width=80)
         self._lines("steps", "seeds", "seed")
-        self.equal = gr.Checkbox(start["equal"], label="Equal work", info=_EQUAL)
+        self.equal = gr.Checkbox(start["equal"], label=word("compare.equal-work"),
+                                 info=word("compare.about-equal-work"))
         self.reference = NumberField("field.reference", start["reference"], low=0, high=150)
         self.notes.place("reference")
         with gr.Column(elem_classes=["go"]):
-            self.compare = gr.Button("Compare", variant="primary", elem_classes=["generate"])
+            self.compare = gr.Button(word("compare.go"), variant="primary", elem_classes=["generate"])
         self._lines("status", "form", "model")
-        with gr.Accordion("More", open=False, elem_classes=["more"]) as self.more:
+        with gr.Accordion(word("common.more"), open=False, elem_classes=["more"]) as self.more:
             self.tokens.place("negative_prompt")
-            self.negative = gr.Textbox("", label="Negative prompt", elem_classes=["completes"], lines=1, max_lines=6,
-                                       placeholder="What should not be there?")
+            self.negative = gr.Textbox("", label=word("field.negative-prompt"), elem_classes=["completes"], lines=1,
+                                       max_lines=6, placeholder=word("field.not-there"))
             self.notes.place("negative_prompt")
             self._guidance(start)
-            self.schedule = gr.Dropdown(list(SCHEDULES), value=start["schedule"], label="Schedule")
+            schedules = [(word("field.automatic") if name == "Automatic" else name, name) for name in SCHEDULES]
+            self.schedule = gr.Dropdown(schedules, value=start["schedule"], label=word("field.schedule"))
             self.notes.place("schedule")
             with gr.Row(elem_classes=["pair three"]):
                 self.width = NumberField("field.width", start["width"], low=64, high=4096, step=8)
@@ -127,6 +129,7 @@ class Compare(RunForm):
         self.board.example(self.begin, inputs, [self.prompt, self.samplers, self.steps, self.equal], **QUICK).then(
             self.submit, inputs, marks, **QUICK).then(**remembered).then(**follow).then(**told)
         self.board.attach(self.reattach, None, None, **QUICK).then(**follow)
+        self.board.arrived(**told)
         self.board.film(self.film, None, None, **QUICK).then(**follow)
         self.board.resume(self.resume, None, None, **QUICK).then(**follow).then(**told)
         self.board.stop(self.halt, None, None, trigger_mode="multiple", **QUICK)
@@ -244,7 +247,7 @@ class Compare(RunForm):
         told = self._review(values)
         model = made.spec.get("model") if made else None
         if model and model != values["model"]:
-            told |= {"model": ["note", f"It was made with {str(model)[:80]}: choose that one to go on with it."]}
+            told |= {"model": ["note", say("compare.made-with", model=str(model)[:80])]}
         return [*(values[name] for name in self.kept_names), told]
 
     def count(self, data: dict[Any, Any]) -> dict[str, str]:
@@ -270,7 +273,7 @@ class Compare(RunForm):
         if made:
             self._show(page, made)
         elif identity:
-            self._lost[page] = LOST
+            self._lost[page] = say("compare.lost")
         return made
 
     def _show(self, page: str, made: Contest) -> None:

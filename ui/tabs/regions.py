@@ -92,7 +92,7 @@ class Regions(RunForm):
         start = self.start
         self.tokens.place("negative_prompt")
         self.negative = gr.Textbox("", label=word("field.negative-prompt"), elem_classes=["completes"], lines=1,
-                                   max_lines=6, placeholder=word("form.negative-prompt"))
+                                   max_lines=6, placeholder=word("field.not-there"))
         self.notes.place("negative_prompt")
         with gr.Accordion(word("regions.meet"), open=False, elem_classes=["more"]) as self.meet:
             self.bootstrap = NumberField("field.bootstrap", start["bootstrap"], low=0, high=50, slider=True)
@@ -124,7 +124,7 @@ class Regions(RunForm):
                                        min_width=100)
             self.steps = NumberField("field.steps", start["steps"], low=1, high=100, slider=True)
         self._lines("sampler", "steps")
-        with gr.Accordion(word("form.more"), open=False, elem_classes=["more"]) as self.more:
+        with gr.Accordion(word("common.more"), open=False, elem_classes=["more"]) as self.more:
             self._guidance(start)
             self._seed()
             with gr.Row(elem_classes=["pair three"]):

@@ -81,7 +81,7 @@ class TextToImage(RunForm):
         info = studio.info(studio.model)
         self.tokens.place("negative_prompt")
         self.negative = gr.Textbox("", label=word("field.negative-prompt"), elem_classes=["completes"], lines=1,
-                                   max_lines=6, placeholder=word("form.negative-prompt"))
+                                   max_lines=6, placeholder=word("field.not-there"))
         self.notes.place("negative_prompt")
         self.style = gr.Dropdown(self._styles(studio.model, ""), value=form.NO_STYLE, label=word("field.style"))
         self.notes.place("style")
@@ -96,7 +96,7 @@ class TextToImage(RunForm):
         self.notes.place("sampler")
         self.steps = NumberField("field.steps", start["steps"], low=1, high=100, slider=True)
         self.notes.place("steps")
-        with gr.Accordion(word("form.more"), open=False, elem_classes=["more"]) as self.more:
+        with gr.Accordion(word("common.more"), open=False, elem_classes=["more"]) as self.more:
             self._more(start)
         self.presets = PresetBox(studio, SCOPE, ("style", "settings", "negative"))
         card = model_card(info)

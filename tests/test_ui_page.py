@@ -41,7 +41,7 @@ def test_three_prompts_to_begin_with_in_words_the_model_knows() -> None:
 
 def test_the_words_on_offer_and_what_means_the_same_are_known() -> None:
     offered = kinds()
-    assert ["sofa", "couch", "settee"] in offered["Things"]
+    assert ["sofa", "couch", "settee"] in offered["things"]
     for words in offered.values():
         assert words and all(vocabulary.unknown_words(word) == [] for one in words for word in one)
 

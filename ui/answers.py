@@ -14,12 +14,12 @@ from core.errors import BadRequest, LoomError
 from core.jobs import Job
 from core.owners import home
 from ui.components.base import file_url
-from ui.languages import speaking
+from ui.languages import ENGLISH, say, speaking, table
 from ui.stream import settings_line
 from ui.studio import Studio
 
 Answer = dict[str, Any]
-ODD = "This question cannot be answered: reload the page."
+ODD = table(ENGLISH)["answers.odd"]
 
 
 async def to_the_end(studio: Studio, job: Job, notes: Sequence[Note] = ()) -> tuple[Any, dict]:
@@ -71,7 +71,7 @@ def answered(ask: Callable[..., Awaitable[Answer]]) -> Callable[[Any, Any], Awai
         except LoomError as error:
             return {"error": str(error), "field": error.field or ""}
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            return {"error": ODD, "field": ""}
+            return {"error": say("answers.odd"), "field": ""}
 
     return answer
 

@@ -13,6 +13,7 @@ from core.errors import BadRequest
 from core.infotext.settings import Settings, told
 from core.metadata import Reading
 from ui import form
+from ui.languages import say
 
 MAX_FILE = 40_000_000  # bytes of a file that is opened; in ui/components/arrival.js too
 _TYPED = ("steps", "guidance", "width", "height", "clip_skip", "refiner_from")
@@ -28,9 +29,9 @@ def uploaded(path: object, field: str | None = None) -> Path:
     except (OSError, ValueError):
         there = False
     if not there:
-        raise BadRequest("That file has not arrived: choose it again.", field)
+        raise BadRequest(say("arrival.file-lost"), field)
     if found.stat().st_size > MAX_FILE:
-        raise BadRequest(f"That file is larger than {MAX_FILE // 10**6} MB: take a smaller one.", field)
+        raise BadRequest(say("arrival.file-too-large", size=MAX_FILE // 10**6), field)
     return found
 
 
@@ -94,13 +95,13 @@ def card(found: Reading, name: str, models: Sequence[str], stays: str) -> dict[s
     lines = []
     wanted = str(settings.values.get("model", ""))
     if wanted and not model_here(wanted, models):
-        lines.append(f"Its model, {wanted[:80]}, is not here: {stays[:80]} stays.")
+        lines.append(say("arrival.no-model", model=wanted[:80], stays=stays[:80]))
     refiner = str(settings.values.get("refiner", ""))
     if refiner and not model_here(refiner, models):
-        lines.append(f"Its refiner, {refiner[:80]}, is not here: none is taken.")
+        lines.append(say("arrival.no-refiner", refiner=refiner[:80]))
     regions = len(settings.values.get("regions") or ())
     if regions:
-        lines.append(f"It was made with {regions} region{'s' * (regions > 1)}, which this form has no place for.")
+        lines.append(say("arrival.regions", n=regions))
     return {"name": name, "program": settings.program, "lines": lines, "other": others(settings), "regions": regions,
             "error": ""}
 

@@ -15,6 +15,7 @@ from core.models.header import shown
 from ui.answers import carried
 from ui.components.bar import bar_state
 from ui.components.base import file_url
+from ui.languages import word
 from ui.studio import Studio
 
 TICK = 0.4  # seconds between two looks at a model that loads
@@ -26,8 +27,12 @@ def choices(studio: Studio) -> list[tuple[str, str]]:
     model and VAE that somebody chose."""
     refused, names = studio.catalogue.refused(), studio.catalogue.names()
     pairs = sorted({studio.model, *studio.chosen}.difference(names))
-    return [("Storybook" if name == "storybook" else Path(name).name + (" (refused)" if name in refused else ""), name)
-            for name in (*names, *pairs)]
+
+    def label(name: str) -> Any:
+        short = "Storybook" if name == "storybook" else Path(name).name
+        return word("models.labelled-refused", name=short) if name in refused else short
+
+    return [(label(name), name) for name in (*names, *pairs)]
 
 
 def server_functions(studio: Studio) -> list[Callable[..., Any]]:

@@ -16,12 +16,10 @@ from core.errors import BadRequest, LoomError
 from core.ownpresets import LAYOUT, SETTINGS, style_values
 from ui import composition, form
 from ui.components.notes import Notes, lines
+from ui.languages import say, word
 from ui.owners import owner_of
 from ui.studio import Studio
 
-_LABELS = {"style": "Style", LAYOUT: "Layout", "settings": "Settings", "negative": "Negative"}
-_SAVE_AS = {"style": "Style: the words of both prompts", LAYOUT: "Layout: the regions and their prompts",
-            "settings": "Settings: sampler, steps, size, ...", "negative": "Negative prompt"}
 _SHOWN_LINES = 5  # of an import: more would push the form out of sight
 
 
@@ -34,17 +32,18 @@ class PresetBox:
     def __init__(self, studio: Studio, scope: str, kinds: Sequence[str]):
         self.studio, self.kinds = studio, kinds
         self.notes = Notes(f"{scope}-presets")
-        with gr.Accordion("Presets", open=False, elem_classes=["more", "presets"]) as self.fold:
-            self.chosen = gr.Dropdown(self.choices(studio.model, ""), value=None, label="Preset")
+        with gr.Accordion(word("presets.title"), open=False, elem_classes=["more", "presets"]) as self.fold:
+            self.chosen = gr.Dropdown(self.choices(studio.model, ""), value=None, label=word("presets.chosen"))
             with gr.Row(elem_classes=["pair three"]):
-                self.use = gr.Button("Apply", size="sm", min_width=60)
-                self.rename = gr.Button("Rename", size="sm", min_width=60)
-                self.delete = gr.Button("Delete", size="sm", min_width=60)
-            self.name = gr.Textbox("", label="Name", max_lines=1, placeholder="for a new one, or to rename")
-            self.kind = gr.Dropdown([(_SAVE_AS[kind], kind) for kind in kinds], value=kinds[0], label="Save as")
+                self.use = gr.Button(word("presets.apply"), size="sm", min_width=60)
+                self.rename = gr.Button(word("presets.rename"), size="sm", min_width=60)
+                self.delete = gr.Button(word("presets.delete"), size="sm", min_width=60)
+            self.name = gr.Textbox("", label=word("presets.name"), max_lines=1, placeholder=word("presets.name-hint"))
+            self.kind = gr.Dropdown([(word(f"presets.save-as.{kind}"), kind) for kind in kinds], value=kinds[0],
+                                    label=word("presets.kind"))
             with gr.Row(elem_classes=["pair"]):
-                self.save = gr.Button("Save the form", size="sm", min_width=60)
-                self.upload = gr.UploadButton("Import styles.csv", file_types=[".csv"], size="sm", min_width=60,
+                self.save = gr.Button(word("presets.save"), size="sm", min_width=60)
+                self.upload = gr.UploadButton(word("presets.import"), file_types=[".csv"], size="sm", min_width=60,
                                               visible="style" in kinds)
             self.notes.place("presets")
 
@@ -52,7 +51,7 @@ class PresetBox:
         """(label, kind:name) of what a person can apply with a model."""
         styles = {style.name for style in self.studio.styles_for(model, owner)}
         presets = self.studio.presets_of(owner)
-        return [(f"{_LABELS[kind]}: {name}", f"{kind}:{name}") for kind in self.kinds
+        return [(word(f"presets.named.{kind}", name=name), f"{kind}:{name}") for kind in self.kinds
                 for name in presets.all(kind) if kind != "style" or name in styles]
 
     def offered(self, model: str, owner: str, chosen: str | None = None) -> Any:
@@ -75,8 +74,7 @@ class PresetBox:
         preset = self.studio.presets_of(owner).get(*_parts(chosen))
         if preset.kind == "style":
             if preset.name not in [style.name for style in self.studio.styles_for(values["model"], owner)]:
-                raise BadRequest(f"The style {preset.name!r} uses words that this model does not know: choose another.",
-                                 "presets")
+                raise BadRequest(say("presets.unknown-words", name=preset.name), "presets")
             return {**values, "style": preset.name}
         if preset.kind == "settings":
             return {**values, **form.written(preset.values)}
@@ -98,7 +96,8 @@ class PresetBox:
             saved = self.studio.presets_of(owner).save(kind, name, held)
         except LoomError as error:
             return self.offered(values["model"], owner, chosen), name, refused(error)
-        return self.offered(values["model"], owner, f"{kind}:{saved.name}"), "", said(f"Saved {saved.name!r}.")
+        told = said(say("presets.saved", name=saved.name))
+        return self.offered(values["model"], owner, f"{kind}:{saved.name}"), "", told
 
     def rename_chosen(self, model: str, chosen: str | None, name: str,
                       request: gr.Request) -> tuple[Any, Any, Any]:
@@ -109,7 +108,7 @@ class PresetBox:
             new = self.studio.presets_of(owner).rename(kind, old, name).name
         except LoomError as error:
             return self.offered(model, owner, chosen), name, refused(error)
-        return self.offered(model, owner, f"{kind}:{new}"), "", said(f"{old!r} is {new!r} now.")
+        return self.offered(model, owner, f"{kind}:{new}"), "", said(say("presets.renamed", old=old, new=new))
 
     def delete_chosen(self, model: str, chosen: str | None, name: str,
                       request: gr.Request) -> tuple[Any, Any, Any]:
@@ -120,7 +119,7 @@ class PresetBox:
             self.studio.presets_of(owner).delete(kind, old)
         except LoomError as error:
             return self.offered(model, owner, chosen), name, refused(error)
-        return self.offered(model, owner), name, said(f"Deleted {old!r}.")
+        return self.offered(model, owner), name, said(say("presets.deleted", name=old))
 
     def import_csv(self, model: str, chosen: str | None, file: str | None,
                    request: gr.Request) -> tuple[Any, Any]:
@@ -128,12 +127,12 @@ class PresetBox:
         owner = owner_of(request)
         try:
             if not file:
-                raise BadRequest("No file has arrived: choose it again.", "presets")
+                raise BadRequest(say("presets.no-file"), "presets")
             count, left = self.studio.presets_of(owner).import_styles(Path(file))
         except LoomError as error:
             return self.offered(model, owner, chosen), refused(error)
-        more = [f"{len(left) - _SHOWN_LINES} more did not come."] if len(left) > _SHOWN_LINES else []
-        report = " ".join([f"Styles that came: {count}.", *left[:_SHOWN_LINES], *more])
+        more = [say("presets.left", n=len(left) - _SHOWN_LINES)] if len(left) > _SHOWN_LINES else []
+        report = " ".join([say("presets.came", n=count), *left[:_SHOWN_LINES], *more])
         return self.offered(model, owner, chosen), {"presets": ["note" if left else "hint", report]}
 
 
@@ -149,6 +148,6 @@ def refused(error: LoomError) -> dict[str, list[str]]:
 
 def _parts(chosen: str | None) -> tuple[str, str]:
     if not chosen:
-        raise BadRequest("No preset is chosen: choose one from the list.", "presets")
+        raise BadRequest(say("presets.none-chosen"), "presets")
     kind, _, name = chosen.partition(":")
     return kind, name

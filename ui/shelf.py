@@ -17,6 +17,7 @@ from ui.answers import Answer, answered, plain
 from ui.arrival import others
 from ui.components.base import file_url
 from ui.inspection import when
+from ui.languages import say
 from ui.owners import owner_of
 from ui.stream import settings_line
 
@@ -60,8 +61,8 @@ class Shelf:
             skipped = self.history.skipped()
             notes = [self.history.note] * bool(self.history.note)
             if skipped:
-                more = f" And {len(skipped) - 1} more." if len(skipped) > 1 else ""
-                notes.append(f"{skipped[0]}{more}")
+                first, rest = skipped[0], len(skipped) - 1
+                notes.append(say("history.skipped", first=first, n=rest) if rest else first)
             return {"total": total, "rows": [self._row(entry) for entry in entries], "building": building,
                     "note": " ".join(notes)}
 
@@ -122,8 +123,8 @@ class Shelf:
         line = settings_line(found.request) if found.request else ""
         if settings and not line:
             given = settings.values
-            line = " · ".join(f"{name} {given[name]}" for name in ("seed", "sampler", "schedule", "steps", "guidance",
-                                                                   "model") if name in given)
+            names = ("seed", "sampler", "schedule", "steps", "guidance", "model")
+            line = " · ".join(say(f"history.given.{name}", value=given[name]) for name in names if name in given)
         deleted = entry.deleted is not None
         return {**self._row(entry), "prompt": entry.prompt, "negative": entry.negative, "url": file_url(path),
                 "name": path.name, "line": line, "program": entry.program,
@@ -143,7 +144,7 @@ class Shelf:
         try:
             return self.history.path(self.history.get(int(event.get("id", ""))))
         except (TypeError, ValueError):
-            raise BadRequest("That picture is not in the history: choose another one.") from None
+            raise BadRequest(say("history.not-there")) from None
 
 
 def _query(question: Mapping[str, Any]) -> Query:

@@ -3,13 +3,14 @@
 
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
 const { openTab, tag } = await from("dom.js");
+const { say } = await from("say.js");
 
 const MAX_FILE = 40_000_000; // bytes, as in ui/arrival.py
 
 export function mount({ element, props, trigger, watch, upload }) {
   const part = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e]));
   const veil = tag("div", "", "veil");
-  veil.append(tag("p", "Drop a picture to take its settings"));
+  veil.append(tag("p", say("arrival.drop")));
   veil.hidden = true;
   document.body.append(veil);
   let last = null; // the file whose card is shown
@@ -21,16 +22,16 @@ export function mount({ element, props, trigger, watch, upload }) {
     part.card.hidden = !name;
     if (!name) return;
     part.card.dataset.kind = error ? "error" : "told";
-    part.title.textContent = error || `Settings of ${name}, by ${program}`;
+    part.title.textContent = error || say("arrival.settings", { name, program });
     part.lines.replaceChildren(...lines.map((line) => tag("p", line)));
     part.regions.hidden = !regions || !last;
     part.rest.hidden = !other.length;
     part.rest.open = other.length > 0 && other.length < 8;
-    part["rest-title"].textContent = `Not understood (${other.length})`;
+    part["rest-title"].textContent = say("arrival.not-understood", { n: other.length });
     part.other.replaceChildren(...other.flatMap(([label, value]) => [tag("dt", label), tag("dd", value)]));
   }
 
-  function say(name, error) {
+  function refuse(name, error) {
     props.value = { name, program: "", lines: [], other: [], regions: 0, error };
     paint();
   }
@@ -38,7 +39,7 @@ export function mount({ element, props, trigger, watch, upload }) {
   async function take(file) {
     openTab("text-to-image");
     if (file.size > MAX_FILE) {
-      say(file.name, `${file.name} is larger than ${MAX_FILE / 1e6} MB: take a smaller one.`);
+      refuse(file.name, say("arrival.too-large", { name: file.name, size: MAX_FILE / 1e6 }));
       return;
     }
     try {
@@ -46,7 +47,7 @@ export function mount({ element, props, trigger, watch, upload }) {
       last = { path, name: file.name };
       trigger("dropped", last);
     } catch {
-      say(file.name, `${file.name} did not arrive: drop it again.`);
+      refuse(file.name, say("arrival.lost", { name: file.name }));
     }
   }
 

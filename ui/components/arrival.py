@@ -12,11 +12,12 @@ class Arrival(Scripted):
 
     script = "arrival.js"
     custom_events = ("dropped", "regions")
-    template = """<section class="arrival" data-part="card" aria-label="Settings of a picture" role="status" hidden>
-  <button type="button" class="quiet slim arrival-close" data-part="close" aria-label="Close">×</button>
+    template = """<section class="arrival" data-part="card" data-say-label="arrival.title" role="status"
+  hidden>
+  <button type="button" class="quiet slim arrival-close" data-part="close" data-say-label="common.close">×</button>
   <p class="arrival-title" data-part="title"></p>
   <div data-part="lines"></div>
-  <button type="button" class="quiet slim" data-part="regions" hidden>Open in Regions</button>
+  <button type="button" class="quiet slim" data-part="regions" data-say="open-in.regions" hidden></button>
   <details data-part="rest" hidden><summary data-part="rest-title"></summary><dl data-part="other"></dl></details>
 </section>"""
 

@@ -1,7 +1,9 @@
 // What the word at the cursor may become, in a small list below the field: arrows choose, Tab or Enter takes, Escape
 // closes. One list for all prompt fields of the page.
 
-const { tag } = await import(new URL(`dom.js${new URL(import.meta.url).search}`, import.meta.url));
+const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const { tag } = await from("dom.js");
+const { say } = await from("say.js");
 
 const LEAST = 2; // letters before anything is offered
 const MOST = 6; // lines
@@ -24,7 +26,6 @@ class Completions {
     this.list = tag("ul", "", "completions");
     Object.assign(this.list, { id: "completions", hidden: true });
     this.list.setAttribute("role", "listbox");
-    this.list.setAttribute("aria-label", "Words at hand");
     document.body.append(this.list);
     this.field = null;
     this.found = [];
@@ -74,11 +75,13 @@ class Completions {
 
   #show() {
     this.#place();
+    this.list.setAttribute("aria-label", say("words.at-hand"));
     this.list.replaceChildren(...this.found.map(({ phrase, label, kind, means }, k) => {
       const line = tag("li", "", "completion");
       line.id = `completion-${k}`;
       line.setAttribute("role", "option");
-      line.append(tag("span", label || phrase), tag("span", means ? `same as ${means}` : kind, "completion-kind"));
+      const about = means ? say("words.same", { word: means }) : kind;
+      line.append(tag("span", label || phrase), tag("span", about, "completion-kind"));
       line.addEventListener("pointerdown", (event) => { // before the field loses the focus
         event.preventDefault();
         this.#take(k);
@@ -132,7 +135,7 @@ function names(before, after, extras) {
   if (typed.length < LEAST || /^[\p{L}\p{N}]/u.test(after)) return [];
   return extras.filter(({ name }) => name.toLowerCase().startsWith(typed.toLowerCase()) && name !== typed).map(
     ({ name, kind }) => ({ phrase: kind === "lora" ? `<lora:${name}:1>` : name, label: name,
-      kind: kind === "lora" ? "LoRA" : "textual inversion", typed: typed.length }));
+      kind: kind === "lora" ? "LoRA" : say("words.inversion").toLowerCase(), typed: typed.length }));
 }
 
 // Phrases that go on from what stands before the cursor; of its last words the longest run that begins one counts.

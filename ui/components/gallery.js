@@ -4,6 +4,7 @@
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
 const { answerTo, tag } = await from("dom.js");
 const { Large } = await from("gallery_large.js");
+const { language, say } = await from("say.js");
 
 const BLOCK = 60; // entries of one answer
 const BLOCKS = 40; // that are kept
@@ -13,7 +14,7 @@ const LOOK = 5000; // ms between two looks for new pictures, while the tab is in
 const HASTE = 800; // the same while the index is being built
 const THUMBS = 24; // small pictures that are asked for at once
 const UNDO = 12000; // ms that a deleted picture is offered back
-const PICKS = { model: "Any model", sampler: "Any sampler", tag: "Any tag" };
+const PICKS = ["model", "sampler", "tag"];
 
 export function mount({ element, props, trigger, server }) {
   const part = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e]));
@@ -80,14 +81,13 @@ export function mount({ element, props, trigger, server }) {
     }
     part.note.textContent = answer.note;
     const any = Object.values(query).some(Boolean);
-    const pictures = `${total.toLocaleString("en")} picture${total === 1 ? "" : "s"}`;
-    const where = query.trash ? " in the trash, for 30 days" : any ? " found" : "";
-    line(answer.building ? `${pictures}${where}, looking through the folder …` : pictures + where);
+    const pictures = say(query.trash ? "history.in-trash" : any ? "history.found" : "history.count",
+      { n: total, count: total.toLocaleString(language()) });
+    line(answer.building ? say("history.building", { pictures }) : pictures);
     part.clear.hidden = !any;
     part.empty.hidden = !(query.trash && total > 0);
     part.none.hidden = total !== 0 || answer.building;
-    part.none.textContent = query.trash ? "The trash is empty." : any ? "No picture like that. Fewer words find more."
-      : "Every picture you make will be here. Make one in Text to image, or drop pictures into the outputs folder.";
+    part.none.textContent = say(query.trash ? "history.trash-empty" : any ? "history.none-found" : "history.none");
     part.history.dataset.ready = "yes";
     paint();
   }
@@ -100,12 +100,16 @@ export function mount({ element, props, trigger, server }) {
   async function choices() {
     const found = await ask("choices");
     if (found.error) return;
-    for (const [name, any] of Object.entries(PICKS)) {
+    for (const name of PICKS) {
       const chosen = part[name].value;
-      part[name].replaceChildren(new Option(any, ""), ...found[`${name}s`].map((value) => new Option(value, value)));
+      part[name].replaceChildren(anyOf(name), ...found[`${name}s`].map((value) => new Option(value, value)));
       part[name].value = chosen;
       part[name].hidden = found[`${name}s`].length === 0;
     }
+  }
+
+  function anyOf(name) {
+    return new Option(say(`history.any.${name}`), "");
   }
 
   // -- blocks of entries, small pictures
@@ -204,7 +208,8 @@ export function mount({ element, props, trigger, server }) {
     tile.style.cssText = `left:${(k % columns) * (side + GAP)}px;top:${Math.floor(k / columns) * (side + GAP)}px;` +
       `width:${side}px;height:${side}px`;
     if (!row) return tile;
-    tile.setAttribute("aria-label", `${row.prompt || "No prompt"}, ${row.when}${row.favourite ? ", favourite" : ""}`);
+    tile.setAttribute("aria-label", say(row.favourite ? "history.tile-favourite" : "history.tile",
+      { prompt: row.prompt || say("history.no-prompt"), when: row.when }));
     const url = urls.get(row.id);
     if (url) {
       const image = document.createElement("img");
@@ -212,9 +217,9 @@ export function mount({ element, props, trigger, server }) {
       image.decoding = "async";
       image.src = new URL(url, document.baseURI).href;
       tile.append(image);
-    } else if (urls.has(row.id)) tile.append(tag("span", "cannot be shown", "gallery-broken"));
+    } else if (urls.has(row.id)) tile.append(tag("span", say("history.broken"), "gallery-broken"));
     if (row.favourite) tile.append(tag("span", "♥", "gallery-heart"));
-    tile.append(tag("span", row.prompt || "(no prompt)", "gallery-words"));
+    tile.append(tag("span", row.prompt || say("history.no-prompt-here"), "gallery-words"));
     return tile;
   }
 
@@ -254,7 +259,7 @@ export function mount({ element, props, trigger, server }) {
       return answer.error;
     }
     last = { id: row.id, deleted };
-    part["undo-words"].textContent = deleted ? "Moved to the trash." : "Restored.";
+    part["undo-words"].textContent = say(deleted ? "history.deleted" : "history.restored");
     part.undo.hidden = false;
     clearTimeout(last.timer);
     last.timer = setTimeout(forgetUndo, UNDO, last);
@@ -303,13 +308,13 @@ export function mount({ element, props, trigger, server }) {
   let sure = 0;
   part.empty.addEventListener("click", async () => {
     if (!sure) { // a second click within some seconds, since this cannot be undone
-      part.empty.textContent = "Delete them for good?";
-      sure = setTimeout(() => { sure = 0; part.empty.textContent = "Empty the trash"; }, 5000);
+      part.empty.textContent = say("history.for-good");
+      sure = setTimeout(() => { sure = 0; part.empty.textContent = say("history.empty-trash"); }, 5000);
       return;
     }
     clearTimeout(sure);
     sure = 0;
-    part.empty.textContent = "Empty the trash";
+    part.empty.textContent = say("history.empty-trash");
     if (last) forgetUndo(last);
     const answer = await ask("empty_trash");
     if (answer.error) line(answer.error, "error");
@@ -353,5 +358,5 @@ export function mount({ element, props, trigger, server }) {
     else look(true);
   }).observe(part.history);
   document.addEventListener("visibilitychange", () => !document.hidden && seen() && look(true));
-  for (const [name, any] of Object.entries(PICKS)) part[name].replaceChildren(new Option(any, ""));
+  for (const name of PICKS) part[name].replaceChildren(anyOf(name));
 }

@@ -21,63 +21,67 @@ def _icon(name: str) -> str:
     return f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="{_PATHS[name]}"/></svg>'
 
 
-def _act(part: str, icon: str, words: str, rest: str = "") -> str:
-    return f'<button type="button" class="quiet" data-part="{part}" {rest}>{_icon(icon)}<span>{words}</span></button>'
+def _act(part: str, icon: str, key: str, rest: str = "") -> str:
+    return (f'<button type="button" class="quiet" data-part="{part}" {rest}>{_icon(icon)}'
+            f'<span data-say="{key}"></span></button>')
 
 
 _TEMPLATE = f"""
-<section class="history" data-part="history" aria-label="History">
+<section class="history" data-part="history" data-say-label="tab.history">
   <div class="history-bar" role="search">
-    <input type="search" class="history-words" data-part="words" aria-label="Search prompts"
-      placeholder="Words of the prompt" autocomplete="off" spellcheck="false" maxlength="400">
-    <select class="quiet preset history-pick" data-part="model" aria-label="Model"></select>
-    <select class="quiet preset history-pick" data-part="sampler" aria-label="Sampler"></select>
-    <select class="quiet preset history-pick" data-part="tag" aria-label="Tag"></select>
-    <label class="history-day">from <input type="date" data-part="since" aria-label="From day"></label>
-    <label class="history-day">to <input type="date" data-part="until" aria-label="To day"></label>
-    {_act("favourites", "heart", "Favourites", 'aria-pressed="false"')}
-    {_act("trash", "bin", "Trash", 'aria-pressed="false"')}
+    <input type="search" class="history-words" data-part="words" data-say-label="history.search"
+      data-say-placeholder="history.search-hint" autocomplete="off" spellcheck="false" maxlength="400">
+    <select class="quiet preset history-pick" data-part="model" data-say-label="header.model"></select>
+    <select class="quiet preset history-pick" data-part="sampler" data-say-label="field.sampler"></select>
+    <select class="quiet preset history-pick" data-part="tag" data-say-label="history.by.tag"></select>
+    <label class="history-day"><span data-say="history.from"></span>
+      <input type="date" data-part="since" data-say-label="history.from-day"></label>
+    <label class="history-day"><span data-say="history.until"></span>
+      <input type="date" data-part="until" data-say-label="history.until-day"></label>
+    {_act("favourites", "heart", "history.favourites", 'aria-pressed="false"')}
+    {_act("trash", "bin", "history.trash", 'aria-pressed="false"')}
   </div>
   <div class="history-status">
     <p class="line" data-part="line" role="status"></p>
-    <button type="button" class="quiet slim" data-part="clear" hidden>Show all</button>
-    <button type="button" class="quiet slim stop" data-part="empty" hidden>Empty the trash</button>
+    <button type="button" class="quiet slim" data-part="clear" data-say="history.show-all" hidden></button>
+    <button type="button" class="quiet slim stop" data-part="empty" data-say="history.empty-trash" hidden></button>
   </div>
   <p class="line" data-part="note" data-kind="note" role="status"></p>
   <div class="history-room" data-part="room" tabindex="-1">
     <div class="history-none" data-part="none" hidden></div>
-    <div class="history-grid" data-part="grid" role="list" aria-label="Pictures"></div>
+    <div class="history-grid" data-part="grid" role="list" data-say-label="history.pictures"></div>
   </div>
   <div class="history-undo" data-part="undo" role="status" hidden><span data-part="undo-words"></span>
-    <button type="button" class="quiet slim" data-part="undo-button">Undo</button></div>
-  <dialog class="history-large" data-part="large" aria-label="Picture of the history">
+    <button type="button" class="quiet slim" data-part="undo-button" data-say="common.undo"></button></div>
+  <dialog class="history-large" data-part="large" data-say-label="history.large.title">
     <div class="large-mat" data-part="mat">
-      <button type="button" class="quiet round large-left" data-part="left" aria-label="Newer picture">{_icon("left")}
-      </button><button type="button" class="quiet round large-right" data-part="right" aria-label="Older picture">
-      {_icon("right")}</button>
-      <button type="button" class="quiet round large-close" data-part="close" aria-label="Close">
+      <button type="button" class="quiet round large-left" data-part="left"
+        data-say-label="history.large.newer">{_icon("left")}</button>
+      <button type="button" class="quiet round large-right" data-part="right"
+        data-say-label="history.large.older">{_icon("right")}</button>
+      <button type="button" class="quiet round large-close" data-part="close" data-say-label="common.close">
       {_icon("close")}</button>
     </div>
     <div class="large-side">
       <div class="large-acts">
-        {_act("favourite", "heart", "Favourite", 'aria-pressed="false"')}
-        {_act("delete", "bin", "Delete")}{_act("restore", "back", "Restore", "hidden")}
-        <a class="quiet" data-part="save">{_icon("save")}<span>Download</span></a>
+        {_act("favourite", "heart", "history.large.favourite", 'aria-pressed="false"')}
+        {_act("delete", "bin", "history.large.delete")}{_act("restore", "back", "history.large.restore", "hidden")}
+        <a class="quiet" data-part="save">{_icon("save")}<span data-say="common.download"></span></a>
       </div>
       <p class="line" data-part="large-line" data-kind="error" role="status"></p>
-      <div class="large-open" data-part="open" role="group" aria-label="Open in">
-        <button type="button" class="quiet slim" data-open="text">Open in Text to image</button>
-        <button type="button" class="quiet slim" data-open="regions">Open in Regions</button>
-        <button type="button" class="quiet slim" data-open="compare">Open in Compare</button>
-        <button type="button" class="quiet slim" data-open="run">Open in Live preview</button>
+      <div class="large-open" data-part="open" role="group" data-say-label="open-in.title">
+        <button type="button" class="quiet slim" data-open="text" data-say="open-in.text"></button>
+        <button type="button" class="quiet slim" data-open="regions" data-say="open-in.regions"></button>
+        <button type="button" class="quiet slim" data-open="compare" data-say="open-in.compare"></button>
+        <button type="button" class="quiet slim" data-open="run" data-say="open-in.run"></button>
       </div>
       <p class="large-prompt" data-part="prompt"></p>
       <p class="large-negative" data-part="negative"></p>
       <p class="large-meta" data-part="settings"></p>
       <p class="large-meta" data-part="about"></p>
-      <div class="large-tags" data-part="tags" role="group" aria-label="Tags"></div>
-      <input class="number-text large-tag" data-part="new-tag" aria-label="New tag" placeholder="Add a tag, then Enter"
-        maxlength="60" autocomplete="off">
+      <div class="large-tags" data-part="tags" role="group" data-say-label="history.large.tags"></div>
+      <input class="number-text large-tag" data-part="new-tag" data-say-label="history.large.new-tag"
+        data-say-placeholder="history.large.new-tag-hint" maxlength="60" autocomplete="off">
       <dl class="large-other" data-part="other"></dl>
     </div>
   </dialog>

@@ -3,6 +3,7 @@
 
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
 const { button, openTab, tag, tell } = await from("dom.js");
+const { say } = await from("say.js");
 
 const TABS = { text: "text-to-image", regions: "regions", compare: "compare", run: "live-preview" };
 
@@ -38,7 +39,7 @@ export class Large {
     this.at = k;
     if (!part.large.open) part.large.showModal();
     const row = await grid.entry(k);
-    const detail = row ? await grid.ask("detail", { id: row.id }) : { error: "This picture is gone: search anew." };
+    const detail = row ? await grid.ask("detail", { id: row.id }) : { error: say("history.large.gone") };
     if (turn !== this.turn) return;
     this.detail = detail.error ? null : detail;
     part["large-line"].textContent = detail.error || "";
@@ -58,12 +59,13 @@ export class Large {
         part.mat.prepend(image);
       }
     }
-    if (image) image.alt = found.prompt || "A picture without a prompt";
-    part.prompt.textContent = found.prompt || (detail ? "(no prompt)" : "");
-    part.negative.textContent = found.negative ? `Without: ${found.negative}` : "";
+    if (image) image.alt = found.prompt || say("history.large.untold");
+    part.prompt.textContent = found.prompt || (detail ? say("history.no-prompt-here") : "");
+    part.negative.textContent = found.negative ? say("history.large.without", { negative: found.negative }) : "";
     part.settings.textContent = found.line;
-    part.about.textContent = [found.program && found.program !== "Latent Loom" ? `by ${found.program}` : "", found.about]
-      .filter(Boolean).join(" · ");
+    const { program } = found;
+    const maker = program && program !== "Latent Loom" ? say("history.large.by", { program }) : "";
+    part.about.textContent = [maker, found.about].filter(Boolean).join(" · ");
     part.favourite.setAttribute("aria-pressed", String(Boolean(found.favourite)));
     part.favourite.disabled = part.delete.disabled = part["new-tag"].disabled = !detail;
     part.delete.hidden = Boolean(found.deleted);
@@ -77,7 +79,7 @@ export class Large {
     }
     part.tags.replaceChildren(...found.tags.map((word) => {
       const chip = button(`${word} ×`, "chip", () => this.#change({ tags: found.tags.filter((one) => one !== word) }));
-      chip.setAttribute("aria-label", `Remove the tag ${word}`);
+      chip.setAttribute("aria-label", say("history.large.remove-tag", { tag: word }));
       return chip;
     }));
     part.other.replaceChildren(...found.other.flatMap(([label, value]) => [tag("dt", label), tag("dd", value)]));

@@ -1,7 +1,9 @@
 // The list of models: a dialog over the page. Names, notes and licences come out of files that others made: all of it
 // is written as text, never as markup. It asks the server for what has changed since it last asked.
 
-const { button, tag } = await import(new URL(`dom.js${new URL(import.meta.url).search}`, import.meta.url));
+const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const { button, tag } = await from("dom.js");
+const { say } = await from("say.js");
 
 const [SOON, LATER] = [600, 4000]; // ms between two questions, while something is on its way and else
 const AT_ONCE = 60; // rows that are drawn; more come while somebody scrolls
@@ -42,7 +44,7 @@ export function mount({ element, props, trigger, watch, server }) {
       if (fresh || news.rows.length) arrange();
       paint();
     } catch {
-      part.now.textContent = "The studio does not answer: is it still running?";
+      part.now.textContent = say("models.silent");
       part.now.dataset.kind = "error";
     } finally {
       asking = false;
@@ -81,7 +83,8 @@ export function mount({ element, props, trigger, watch, server }) {
     const by = part.sort.value;
     const fits = (name) => {
       const row = rows.get(name) || { name };
-      const text = [name, row.home, ...words(row), row.hash, row.licence, row.error ? "refused" : ""].join(" ").toLowerCase();
+      const text = [name, row.home, ...words(row), row.hash, row.licence, row.error ? say("models.refused") : ""]
+        .join(" ").toLowerCase();
       return wanted.every((word) => text.includes(word));
     };
     shown = state.names.filter(fits);
@@ -105,12 +108,13 @@ export function mount({ element, props, trigger, watch, server }) {
     if (part.dialog.open) fetchPictures(shown.slice(0, most));
     for (const name of [...made.keys()]) if (!rows.has(name)) made.delete(name);
     const refused = [...rows.values()].filter((row) => row.error).length;
-    const count = `${state.names.length - refused} model${state.names.length - refused === 1 ? "" : "s"}`;
-    const some = shown.length < state.names.length ? `${shown.length} of ${state.names.length} shown` : count;
-    part.status.textContent = [some, refused ? `${refused} cannot be loaded` : "",
-      state.waiting ? `${state.waiting} still to read` : ""].filter(Boolean).join(" · ");
+    const total = state.names.length;
+    const some = shown.length < total ? say("models.shown", { n: shown.length, total })
+      : say("models.count", { n: total - refused });
+    part.status.textContent = [some, refused ? say("models.unloadable", { n: refused }) : "",
+      state.waiting ? say("models.unread", { n: state.waiting }) : ""].filter(Boolean).join(" · ");
     part.none.hidden = Boolean(shown.length || state.waiting) || state.epoch === -1;
-    part.none.textContent = part.search.value ? "No model has all of these words." : "No models yet.";
+    part.none.textContent = say(part.search.value ? "models.no-match" : "models.none");
     paintVae();
     paintHub();
   }
@@ -142,24 +146,30 @@ export function mount({ element, props, trigger, watch, server }) {
     if (where.some(Boolean)) title.append(tag("span", [...new Set(where.filter(Boolean))].join(" · "), "model-where"));
     what.append(title);
     if (row.error) what.append(reason(row.error));
-    else what.append(tag("p", row.reading ? "being read …" : words(row).join(" · "), "model-facts"));
+    else what.append(tag("p", row.reading ? say("models.reading") : words(row).join(" · "), "model-facts"));
     if (!row.error && !row.reading) what.append(more(row));
     const acts = tag("div", "", "model-acts");
-    if (used) acts.append(tag("span", "In use", "model-used"));
-    else if (!row.error && !row.reading) acts.append(act("use", "Use", `Use ${label(row.name)}`, () => choose(row.name)));
+    if (used) acts.append(tag("span", say("models.used"), "model-used"));
+    else if (!row.error && !row.reading) {
+      const name = say("models.use-of", { name: label(row.name) });
+      acts.append(act("use", say("models.use"), name, () => choose(row.name)));
+    }
     made.append(frame, what, acts);
     return made;
   }
 
   function more(row) {
     const line = tag("p", "", "model-more");
-    if (row.hash) line.append(tag("span", `hash ${row.hash}`, "model-hash"));
-    else if ("hashing" in row) line.append(tag("span", `hash ${row.hashing} %`, "model-hash"));
+    const name = label(row.name);
+    if (row.hash) line.append(tag("span", say("models.hash", { hash: row.hash }), "model-hash"));
+    else if ("hashing" in row) line.append(tag("span", say("models.hash", { hash: `${row.hashing} %` }), "model-hash"));
     else if (row.hashable) {
-      line.append(act("hash", "Hash", `Take the hash of ${label(row.name)}`, () => server.take_hash(row.name).then(() => look())));
+      line.append(act("hash", say("models.take-hash"), say("models.take-hash-of", { name }),
+        () => server.take_hash(row.name).then(() => look())));
     }
     if (row.licence) {
-      line.append(act("licence", row.licence, `Licence of ${label(row.name)}: ${row.licence}`, () => licence(row.name, line)));
+      line.append(act("licence", row.licence, say("models.licence-of", { name, licence: row.licence }),
+        () => licence(row.name, line)));
     }
     return line;
   }
@@ -179,7 +189,8 @@ export function mount({ element, props, trigger, watch, server }) {
     text.split("`").forEach((piece, k) => {
       if (!piece) return;
       line.append(k % 2 ? tag("code", piece) : document.createTextNode(piece));
-      if (k % 2) line.append(" ", act("copy", "Copy", `Copy ${piece}`, () => navigator.clipboard?.writeText(piece)));
+      if (k % 2) line.append(" ", act("copy", say("models.copy"), say("models.copy-of", { text: piece }),
+        () => navigator.clipboard?.writeText(piece)));
     });
     return line;
   }
@@ -187,12 +198,12 @@ export function mount({ element, props, trigger, watch, server }) {
   function paintVae() {
     const [model, vae] = split(current());
     part.decode.hidden = !state.vaes.length || !rows.has(model) || model === "storybook";
-    part["vae-of"].textContent = `VAE of ${label(model)}`;
+    part["vae-of"].textContent = say("models.vae-of", { name: label(model) });
     const key = JSON.stringify([model, vae, state.vaes]);
     if (part.vae.dataset.key === key) return;
     part.vae.dataset.key = key;
     part.vae.replaceChildren(...["", ...state.vaes].map((name) => {
-      const option = tag("option", name || "Its own");
+      const option = tag("option", name || say("models.own-vae"));
       option.value = name;
       return option;
     }));
@@ -201,8 +212,7 @@ export function mount({ element, props, trigger, watch, server }) {
 
   function paintHub() {
     const { download, offered = [], folder = "" } = state;
-    part.hand.textContent = `Put a .safetensors file or a diffusers folder into ${folder}: it appears here by itself. `
-      + "Or download one of these, where a network is:";
+    part.hand.textContent = say("models.by-hand", { folder });
     const running = Boolean(download && !download.over);
     const key = JSON.stringify(offered);
     if (part.id.dataset.key !== key) {
@@ -215,16 +225,17 @@ export function mount({ element, props, trigger, watch, server }) {
     if (download.total) part.progress.value = (100 * download.taken) / download.total;
     else part.progress.removeAttribute("value");
     part.fetched.dataset.kind = download.error ? "error" : "";
-    part.fetched.textContent = download.error || (running
-      ? `${download.name}: ${download.total ? `${size(download.taken)} of ${size(download.total)}` : "asking the hub"}`
-      : `${download.name} is here: choose it in the list.`);
+    const { name, taken, total } = download;
+    part.fetched.textContent = download.error || (!running ? say("models.arrived", { name })
+      : total ? say("models.downloaded", { name, taken: size(taken), total: size(total) })
+        : say("models.asking-hub", { name }));
   }
 
   // -- what people do
 
   function choose(name) {
     busy(true);
-    say("", `Loading ${label(name)} …`);
+    tellLine("", say("models.loading", { name: label(name) }));
     trigger("switch", { name });
   }
 
@@ -232,22 +243,23 @@ export function mount({ element, props, trigger, watch, server }) {
     const { state: now, name = "", seconds = 0, megabytes = 0, error = "", at = 0 } = props.value || {};
     if (now === "loading") {
       busy(true);
-      say("", `Loading ${label(name)} · ${size(megabytes * 2 ** 20)} · ${Math.floor(seconds)} s`);
+      tellLine("", say("models.loading-since", { name: label(name), size: size(megabytes * 2 ** 20),
+        time: say("time.seconds", { seconds: Math.floor(seconds) }) }));
     } else if (now === "failed") {
       busy(false);
-      say("error", error);
+      tellLine("error", error);
       part.vae.dataset.key = "";
       paint();
     } else if (now === "chosen" && at !== told) {
       told = at;
       busy(false);
-      say("", "");
+      tellLine("", "");
       trigger("chosen");
       part.dialog.close();
     }
   }
 
-  function say(kind, text) {
+  function tellLine(kind, text) {
     part.now.dataset.kind = kind;
     part.now.textContent = text;
   }
@@ -259,7 +271,7 @@ export function mount({ element, props, trigger, watch, server }) {
   }
 
   function open() {
-    say("", "");
+    tellLine("", "");
     most = AT_ONCE;
     part.dialog.showModal();
     part.list.scrollTop = 0;

@@ -4,6 +4,7 @@
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
 const { button, tag } = await from("dom.js");
 const { completions, insert } = await from("completions.js");
+const { say } = await from("say.js");
 
 export function mount({ element, props, watch, server }) {
   const part = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e]));
@@ -15,11 +16,11 @@ export function mount({ element, props, watch, server }) {
 
   function paint() {
     const { kinds = {}, extras = [] } = props.value || {};
-    const known = Object.entries(kinds);
+    const known = Object.entries(kinds).map(([kind, words]) => [say(`words.kinds.${kind}`), words]);
     part.words.hidden = part.surprise.hidden = !known.length;
     part.kinds.replaceChildren(...known.map(([kind, words]) => row(kind, words.map(([word, ...others]) => {
-      const knows = others.length ? `; it knows ${others.join(", ")} too` : "";
-      return chip(word, word, `Add "${word}" to the prompt${knows}`);
+      return chip(word, word, others.length ? say("words.add-word-of-many", { word, others: others.join(", ") })
+        : say("words.add-word", { word }));
     }))));
     const fitting = extras.filter((one) => !one.error && one.fits !== false);
     part.extras.hidden = !extras.length;
@@ -46,11 +47,11 @@ export function mount({ element, props, watch, server }) {
   function extra({ kind, name, family, megabytes, triggers = [], vectors }) {
     const lora = kind === "lora";
     const size = megabytes >= 1 ? `${Math.round(megabytes)} MB` : `${Math.max(1, Math.round(1024 * megabytes))} kB`;
-    const about = lora ? ["LoRA", family, size] : ["Textual inversion", family, `${vectors} tokens`];
+    const about = lora ? ["LoRA", family, size] : [say("words.inversion"), family, say("words.tokens", { n: vectors })];
     const text = lora ? `<lora:${name}:1>` : name;
     const made = row(about.filter(Boolean).join(" · "), [
-      chip(name, text, `Add ${text} to the prompt`),
-      ...triggers.map((word) => chip(word, word, `Add "${word}", a word that ${name} was trained on`)),
+      chip(name, text, say("words.add", { text })),
+      ...triggers.map((word) => chip(word, word, say("words.add-trigger", { word, name }))),
     ]);
     made.querySelector(".chip").classList.add("chip-lead");
     return made;
@@ -62,7 +63,7 @@ export function mount({ element, props, watch, server }) {
     const lines = extras.filter((one) => one.error).map((one) => `${one.name}: ${one.error}`);
     if (others.length) {
       const named = others.slice(0, 6).join(", ") + (others.length > 6 ? ", ..." : "");
-      lines.unshift(`${others.length} for other models: ${named}.`);
+      lines.unshift(say("words.others", { n: others.length, names: named }));
     }
     return lines.map((line) => tag("p", line, "words-left"));
   }

@@ -26,15 +26,15 @@ class Words(Scripted):
     script = "words.js"
     template = """
 <details class="words" data-part="words">
-  <summary>Words Storybook knows</summary>
+  <summary data-say="words.storybook"></summary>
   <div data-part="kinds" class="words-kinds"></div>
 </details>
 <details class="words" data-part="extras" hidden>
-  <summary>LoRAs and textual inversions</summary>
+  <summary data-say="words.extras"></summary>
   <div data-part="list" class="words-kinds"></div>
 </details>
-<button type="button" class="linkish surprise" data-part="surprise" title="Write a prompt that Storybook can do"
-  hidden>Surprise me</button>"""
+<button type="button" class="linkish surprise" data-part="surprise" data-say-title="words.surprise-hint"
+  data-say="words.surprise" hidden></button>"""
 
     def __init__(self, value: dict[str, Any] | None = None, field: str = "", render: bool = True) -> None:
         super().__init__(value or {}, elem_classes=["words-box"], render=render, field=field, server_functions=[idea])
@@ -47,16 +47,16 @@ def at_hand(info: ModelInfo | None, extras: Extras, words: bool = True) -> dict[
 
 def kinds() -> Kinds:
     """The vocabulary as people look for it: kind -> words, each a list that begins with the word itself and goes on
-    with others that mean the same."""
+    with others that mean the same. The kinds' names are in ui/languages; the words are the model's, in English."""
     def named(table: dict[str, tuple[str, ...]]) -> list[list[str]]:
         return [[name, *others] for name, others in table.items()]
 
     def phrased(table: dict[str, tuple[str, ...]]) -> list[list[str]]:
         return [list(phrases or (name,)) for name, phrases in table.items()]
 
-    return {"Things": named(vocabulary.THINGS), "Colours": named(vocabulary.COLOURS),
-            "Places": named(vocabulary.SCENES), "Where": phrased(vocabulary.POSITIONS),
-            "Size": named(vocabulary.SIZES), "Time": phrased(vocabulary.TIMES), "Styles": named(vocabulary.STYLES)}
+    return {"things": named(vocabulary.THINGS), "colours": named(vocabulary.COLOURS),
+            "places": named(vocabulary.SCENES), "where": phrased(vocabulary.POSITIONS),
+            "size": named(vocabulary.SIZES), "time": phrased(vocabulary.TIMES), "styles": named(vocabulary.STYLES)}
 
 
 def idea(_asked: Any = None) -> str:

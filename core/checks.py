@@ -177,9 +177,10 @@ def _lora_room(request: Request, info: ModelInfo, extras: Extras) -> None:
 
 
 def _refiner_notes(request: Request, refiner: ModelInfo) -> list[Note]:
-    notes = []
-    if any(loras_in(prompt) for prompt in (request.prompt, *(region.prompt for region in request.regions))):
-        notes.append(Note("refiner", "LoRAs change the model alone: where the refiner has taken over they do nothing."))
+    prompts = {"prompt": [request.prompt], "regions": [region.prompt for region in request.regions]}
+    naming = next((field for field, texts in prompts.items() if any(map(loras_in, texts))), None)
+    notes = [Note(naming, "LoRAs change the model alone: where the refiner has taken over they do nothing.")] \
+        if naming else []
     needed = sum(needs.weights(refiner, "bf16" if request.precision == "auto" else request.precision))
     free = psutil.virtual_memory().available
     if needed > free:

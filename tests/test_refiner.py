@@ -260,8 +260,13 @@ def test_loras_and_memory_are_noted(shelf: Path, tmp_path: Path, monkeypatch: py
     kohya(make_pipeline("sdxl"), tmp_path / "lora" / "style.safetensors")
     catalogue = Catalogue(tmp_path, also=[shelf])
     request = refined(prompt=f"{PROMPT} <lora:style:1>")
-    notes = [note.text for note in check_in(request, catalogue) if note.field == "refiner"]
-    assert len(notes) == 1 and "LoRAs change the model alone" in notes[0]
+    region = Region(name="a", prompt="a boat <lora:style:1>", box=(0, 0, 0.5, 1))
+    for asked, field in ((request, "prompt"), (request.replace(regions=(region,)), "prompt"),
+                         (refined(regions=(region,)), "regions")):  # beside what names them, and said once
+        told = [note.field for note in check_in(asked, catalogue) if "LoRAs change the model alone" in note.text]
+        assert told == [field]
+    for plain in (request.replace(refiner=""), refined()):
+        assert not [note for note in check_in(plain, catalogue) if "LoRAs" in note.text]
     engine = Engine(catalogue, "cpu")
     assert not np.array_equal(finish(engine, request).latents, finish(engine, refined()).latents)
     whole = finish(engine, request.replace(refiner_from=0.0)).latents  # the refiner alone: the LoRA does nothing

@@ -65,8 +65,6 @@ def test_a_network_that_is_offloaded_in_mid_run_keeps_its_lora(shelf: Path, fami
 @pytest.mark.parametrize("storage", ["fp8", "int8"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights_in_8_bits_take_a_lora_beside_them(shelf: Path, family: str, storage: str) -> None:
-    if storage == "int8":
-        pytest.importorskip("torchao")
     plain, small = Engine(Catalogue(shelf), "cpu"), Engine(Catalogue(shelf), "cpu", Tuning(storage=storage))
     without, wanted = painted(plain, family, None), painted(plain, family)
     rough, found = painted(small, family, None), painted(small, family)

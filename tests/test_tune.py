@@ -35,8 +35,6 @@ def pictures_of(models: Path | None, request: Request, tuning: Tuning) -> tuple[
 @pytest.mark.parametrize("storage, nearest", [("fp8", 6.0), ("int8", 1.5)])
 def test_weights_in_8_bits_paint_nearly_the_same_picture_in_less_memory(storage: str, nearest: float) -> None:
     """Storybook, whose weights are trained. Of 255, on average; measured 2.8 (fp8) and 0.7 (int8)."""
-    if storage == "int8":
-        pytest.importorskip("torchao")
     request = Request(prompt="a red boat on the sea", steps=8, seed=3, width=128, height=128, precision="fp32")
     _, plain, before = pictures_of(None, request, Tuning())
     _, found, after = pictures_of(None, request, Tuning(storage=storage))

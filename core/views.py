@@ -1,4 +1,4 @@
-"""A step of a run -> what people can look at: pictures, numbers, and a sentence. numpy only; the caller decodes.
+"""A step of a run -> what people can look at: pictures, numbers, and what to say of it. numpy only; the caller decodes.
 
 Sizes of change are relative: |a - b| / |a|, over all channels and cells.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,9 +29,17 @@ _LEAST_HALVING = 0.05  # of the noise, so that two steps at one sigma do not div
 _HEAT = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], np.float32)
 
 
+@dataclass(frozen=True)
+class Told:
+    """Something to say to people. name: of the text, which the page has in its languages."""
+
+    name: str
+    values: dict[str, str] = field(default_factory=dict)  # that the text holds
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
-    label: str
+    label: Told | str  # str: a name that somebody gave
     pixels: np.ndarray  # (H, W, 3) uint8
 
 
@@ -40,7 +48,7 @@ class Seen:
     """What a view shows of one step. words: what it is, with its scale."""
 
     pictures: tuple[Picture, ...]
-    words: str
+    words: Told
 
 
 @dataclass(frozen=True)
@@ -95,27 +103,29 @@ def travelled(run: Trajectory) -> list[float]:
     return [way / path[-1] if path[-1] else 1.0 for way in path]
 
 
-def sentence(seen: Numbers, total: int, way: float | None = None, bootstrapping: bool = False) -> str:
-    """What is seen at a step, in plain words. way: as in `travelled`, once the run is over."""
+def phase(seen: Numbers, total: int, bootstrapping: bool = False) -> Told:
+    """What the network is at in a step."""
     if bootstrapping:
-        words = "Bootstrapping: each region is drawn alone on a plain colour, so that things grow inside their masks."
-    elif seen.layout is None or seen.detail is None:
-        words = (f"The first guess, out of {_share(_noise_share(seen.sigma))} noise: blurred, as much is possible."
-                 if total > 1 else "One step has to do everything.")
-    elif seen.layout >= DECIDING:
-        words = "The network decides what goes where: large shapes still move."
-    elif seen.layout >= SETTLED:
-        words = "The large shapes take their places; their colours still change."
-    elif seen.detail >= DRAWING:
-        words = "The layout is settled; the network now draws edges."
-    elif seen.detail >= FINISHING:
-        words = "Edges stand; the network works on texture."
-    else:
-        words = "Hardly anything changes any more: this step could be kept as it is."
-    if seen.change is not None:
-        words += f" x0 changed by {_share(seen.change)}"
-        words += f"; {_share(way)} of its whole way is done." if way is not None else "."
-    return words
+        return Told("bootstrapping")
+    if seen.layout is None or seen.detail is None:
+        return Told("first", {"noise": share(_noise_share(seen.sigma))}) if total > 1 else Told("only")
+    if seen.layout >= DECIDING:
+        return Told("deciding")
+    if seen.layout >= SETTLED:
+        return Told("settling")
+    if seen.detail >= DRAWING:
+        return Told("drawing")
+    return Told("finishing" if seen.detail >= FINISHING else "finished")
+
+
+def progress(seen: Numbers, way: float | None = None) -> Told | None:
+    """How far x0 went in a step; None where there is nothing to compare with. way: as in `travelled`, once the run is
+    over."""
+    if seen.change is None:
+        return None
+    if way is None:
+        return Told("changed", {"change": share(seen.change)})
+    return Told("changed-of", {"change": share(seen.change), "way": share(way)})
 
 
 # -- views: what can be looked at beside x_t and x0
@@ -143,20 +153,18 @@ def _channels(run: Trajectory, k: int, picture: int, decode: Decode) -> Seen:
     for name, latents in (("x_t", x_t), ("x0", x0)):
         grey, scale = channels(latents, _factor(run, latents))
         scales.append(scale)
-        made += [Picture(f"{name} channel {c + 1}", pixels) for c, pixels in enumerate(grey)]
-    return Seen(tuple(made), f"The latents themselves, one cell of {_factor(run, x0)}×{_factor(run, x0)} pixels each: "
-                             f"black to white is -{scales[0]:g} to +{scales[0]:g} for x_t, "
-                             f"-{scales[1]:g} to +{scales[1]:g} for x0.")
+        made += [Picture(Told("channel", {"name": name, "number": str(c + 1)}), pixels)
+                 for c, pixels in enumerate(grey)]
+    return Seen(tuple(made), Told("channels", {"side": str(_factor(run, x0)), "noisy": f"{scales[0]:g}",
+                                               "clean": f"{scales[1]:g}"}))
 
 
 def _noise(run: Trajectory, k: int, picture: int, decode: Decode) -> Seen:
     noise = run.noise(k)[picture]
     grey, scale = channels(noise, _factor(run, noise))
-    spread = float(noise.std())
-    return Seen((Picture("noise, decoded", decode(noise[None])),
-                 *(Picture(f"noise channel {c + 1}", pixels) for c, pixels in enumerate(grey))),
-                f"What the network takes for noise in x_t: standard deviation {spread:.2f} (1 would be pure noise); "
-                f"black to white is -{scale:g} to +{scale:g}.")
+    channel = [Picture(Told("noise-channel", {"number": str(c + 1)}), pixels) for c, pixels in enumerate(grey)]
+    return Seen((Picture(Told("noise-decoded"), decode(noise[None])), *channel),
+                Told("noise", {"spread": f"{float(noise.std()):.2f}", "scale": f"{scale:g}"}))
 
 
 def _guidance(run: Trajectory, k: int, picture: int, decode: Decode) -> Seen:
@@ -165,51 +173,43 @@ def _guidance(run: Trajectory, k: int, picture: int, decode: Decode) -> Seen:
         raise BadRequest("This run keeps no unguided estimate: at guidance 1, in windows and with several prompts "
                          "there is none.")
     guided, free = run.x0(k)[picture], unguided[picture]
-    return Seen((Picture("guided x0", decode(guided[None])), Picture("unguided x0", decode(free[None])),
-                 *_map("where guidance pulls", run, guided, free)),
-                f"With the prompt and without it: they differ by {_share(relative(guided, free))}. "
-                f"Light yellow: {_peak(guided, free):.2f} per cell.")
+    return Seen((Picture(Told("guided"), decode(guided[None])), Picture(Told("unguided"), decode(free[None])),
+                 _map("pulls", run, guided, free)),
+                Told("guidance", {"share": share(relative(guided, free)), "peak": f"{_peak(guided, free):.2f}"}))
 
 
 def _change(run: Trajectory, k: int, picture: int, decode: Decode) -> Seen:
     if k == 0:
         raise BadRequest("Nothing comes before this step: choose a later one.")
     now, then = run.x0(k)[picture], run.x0(k - 1)[picture]
-    return Seen((Picture(f"x0 at step {k}", decode(then[None])), Picture(f"x0 at step {k + 1}", decode(now[None])),
-                 *_map("change of x0", run, now, then)),
-                f"What changed in x0 since step {k}: black is nothing, light yellow {_peak(now, then):.2f} per cell "
-                "(root mean square over the channels).")
+    before, after = (Picture(Told("x0-at", {"step": str(step)}), decode(x0[None]))
+                     for step, x0 in ((k, then), (k + 1, now)))
+    return Seen((before, after, _map("changes", run, now, then)),
+                Told("change", {"step": str(k), "peak": f"{_peak(now, then):.2f}"}))
 
 
 def _regions(run: Trajectory, k: int, picture: int, decode: Decode) -> Seen:
     own = run.regions_x0(k)
     if not own:
         raise BadRequest("This step keeps no estimates of regions: paint them in the Regions tab; panoramas have none.")
-    names = ["Rest", *(region.name for region in run.request.regions)]
+    names: list[Told | str] = [Told("rest"), *(region.name for region in run.request.regions)]
     return Seen(tuple(Picture(names[number], decode(own[number][picture:picture + 1])) for number in sorted(own)),
-                "What each region believes by itself; the picture is their weighted mean.")
+                Told("regions"))
 
 
-@dataclass(frozen=True)
-class View:
-    label: str
-    words: str
-    make: Callable[[Trajectory, int, int, Decode], Seen]  # run, step from 0, picture, decode
-
-
-VIEWS: Registry[View] = Registry("view")
-VIEWS.add("channels", View("Channels", "The latents, channel by channel", _channels))
-VIEWS.add("noise", View("Noise", "What the network takes for noise", _noise))
-VIEWS.add("guidance", View("Guided / unguided", "With the prompt and without", _guidance))
-VIEWS.add("change", View("Change", "What changed since the last step", _change))
-VIEWS.add("regions", View("Regions", "What each region believes by itself", _regions))
+VIEWS: Registry[Callable[[Trajectory, int, int, Decode], Seen]] = Registry("view")  # run, step from 0, picture, decode
+VIEWS.add("channels", _channels)
+VIEWS.add("noise", _noise)
+VIEWS.add("guidance", _guidance)
+VIEWS.add("change", _change)
+VIEWS.add("regions", _regions)
 
 
 def look(name: str, run: Trajectory, k: int, picture: int, decode: Decode) -> Seen:
     """A view of step k (from 0). Raises BadRequest for an unknown view, a step that is not there, a view it lacks."""
     view = VIEWS[name]
     check_step(run, k, picture)
-    return view.make(run, k, picture, decode)
+    return view(run, k, picture, decode)
 
 
 def check_step(run: Trajectory, k: int, picture: int = 0) -> None:
@@ -220,9 +220,9 @@ def check_step(run: Trajectory, k: int, picture: int = 0) -> None:
         raise BadRequest(f"This run has no picture {picture + 1}: it has {run.request.batch}.")
 
 
-def _map(label: str, run: Trajectory, a: np.ndarray, b: np.ndarray) -> tuple[Picture]:
+def _map(label: str, run: Trajectory, a: np.ndarray, b: np.ndarray) -> Picture:
     cells = np.sqrt(((a - b) ** 2).mean(0))
-    return (Picture(label, heat(cells, float(cells.max()), _factor(run, a))),)
+    return Picture(Told(label), heat(cells, float(cells.max()), _factor(run, a)))
 
 
 def _peak(a: np.ndarray, b: np.ndarray) -> float:
@@ -242,6 +242,7 @@ def _noise_share(sigma: float) -> float:
     return sigma**2 / (1 + sigma**2)
 
 
-def _share(part: float) -> str:
+def share(part: float) -> str:
+    """As a percentage, with a decimal where it matters."""
     percent = 100 * part
     return f"{percent:.1f} %" if 0 < percent < 9.95 or 99 < percent < 99.95 else f"{percent:.0f} %"

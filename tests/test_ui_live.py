@@ -15,13 +15,15 @@ from PIL import Image
 from core import metadata
 from core.engine import Engine
 from core.errors import BadRequest
+from core.export import KINDS, ORDERS, SOURCES
 from core.jobs import Job, Jobs
 from core.models.catalogue import Catalogue
 from core.request import Preview, Region, Request
-from core.views import VIEWS
+from core.views import VIEWS, Told
 from tests.lines import assert_one_line
 from ui import composition
-from ui.inspection import NOW, OPEN_RUNS, Inspection, empty
+from ui.inspection import NOW, OPEN_RUNS, Inspection, empty, sentence, told
+from ui.languages import table
 from ui.tabs.live_preview import Answers
 
 STEPS = 5
@@ -309,3 +311,20 @@ def test_only_so_many_runs_keep_their_pictures(jobs: Jobs, inspection: Inspectio
         copy.write_bytes(source.read_bytes())
         inspection.look_into(copy)
     assert not found.open.folder.exists()
+
+
+def test_what_is_seen_at_a_step_is_a_sentence() -> None:
+    said = sentence(Told("deciding"), Told("changed-of", {"change": "12 %", "way": "64 %"}))
+    assert said == ("The network decides what goes where: large shapes still move. "
+                    "x0 changed by 12 %; 64 % of its whole way is done.")
+    assert sentence(Told("only"), None) == "One step has to do everything."
+    assert told(Told("x0-at", {"step": "3"})) == "x0 at step 3" and told("boat") == "boat"
+
+
+def test_what_can_be_chosen_has_a_name() -> None:
+    words = table("en")
+    for name in VIEWS:
+        assert words[f"inspector.views.{name}"] and words[f"inspector.about-views.{name}"]
+        assert words[f"inspector.seen.{name}"]
+    for group, names in (("films", KINDS), ("inspector.sources", SOURCES), ("inspector.orders", ORDERS)):
+        assert all(words[f"{group}.{name}"] for name in names)

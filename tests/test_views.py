@@ -1,4 +1,4 @@
-"""core.views: numbers, pictures and sentences of steps, on runs made by hand."""
+"""core.views: numbers, pictures and phases of steps, on runs made by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from core import views
 from core.errors import BadRequest
 from core.request import Region, Request, StepInfo
-from core.views import VIEWS, Numbers, channels, heat, layout, look, numbers, relative, sentence, travelled
+from core.views import VIEWS, Numbers, Told, channels, heat, layout, look, numbers, phase, progress, relative, travelled
 
 SIDE = 16  # cells
 
@@ -87,20 +87,21 @@ def test_the_whole_way_is_measured_along_the_path() -> None:
     assert travelled(Run([latents()])) == [1.0]
 
 
-@pytest.mark.parametrize("layout_change, detail, words", [
-    (2.0, 2.0, "decides what goes where"), (0.4, 0.9, "take their places"), (0.1, 0.5, "The layout is settled"),
-    (0.1, 0.15, "works on texture"), (0.01, 0.01, "Hardly anything changes")])
-def test_sentences_say_what_was_measured(layout_change: float, detail: float, words: str) -> None:
-    text = sentence(Numbers(1.0, 90, 0.123, layout_change, detail, None), 20, way=0.64)
-    assert words in text and "changed by 12 %" in text and "64 % of its whole way" in text
-    assert "whole way" not in sentence(Numbers(1.0, 90, 0.123, layout_change, detail, None), 20)  # still running
+@pytest.mark.parametrize("layout_change, detail, name", [
+    (2.0, 2.0, "deciding"), (0.4, 0.9, "settling"), (0.1, 0.5, "drawing"), (0.1, 0.15, "finishing"),
+    (0.01, 0.01, "finished")])
+def test_phases_are_what_was_measured(layout_change: float, detail: float, name: str) -> None:
+    seen = Numbers(1.0, 90, 0.123, layout_change, detail, None)
+    assert phase(seen, 20) == Told(name)
+    assert progress(seen, way=0.64) == Told("changed-of", {"change": "12 %", "way": "64 %"})
+    assert progress(seen) == Told("changed", {"change": "12 %"})  # still running
 
 
-def test_the_first_step_and_bootstrapping_have_sentences_of_their_own() -> None:
+def test_the_first_step_and_bootstrapping_are_phases_of_their_own() -> None:
     first = Numbers(14.6, 90, None, None, None, None)
-    assert "99.5 % noise" in sentence(first, 20)
-    assert "One step" in sentence(first, 1)
-    assert "Bootstrapping" in sentence(Numbers(9.0, 90, 0.4, 2.0, 2.0, None), 20, bootstrapping=True)
+    assert phase(first, 20) == Told("first", {"noise": "99.5 %"}) and progress(first) is None
+    assert phase(first, 1) == Told("only")
+    assert phase(Numbers(9.0, 90, 0.4, 2.0, 2.0, None), 20, bootstrapping=True) == Told("bootstrapping")
 
 
 def test_a_run_that_settles_is_told_so_from_its_latents_alone() -> None:
@@ -108,9 +109,8 @@ def test_a_run_that_settles_is_told_so_from_its_latents_alone() -> None:
     large = latents(0)[:, :, :2, :2].repeat(8, 2).repeat(8, 3)
     fine = latents(1) - layout(latents(1))
     run = Run([-large, large, large + fine, large + 1.0001 * fine])
-    texts = [sentence(numbers(run, k), run.total) for k in range(run.total)]
-    for text, words in zip(texts, ("first guess", "decides", "draws edges", "Hardly anything"), strict=True):
-        assert words in text
+    assert [phase(numbers(run, k), run.total).name for k in range(run.total)] == [
+        "first", "deciding", "drawing", "finished"]
 
 
 def test_channels_share_one_scale_and_it_is_stated() -> None:
@@ -135,7 +135,7 @@ def test_every_view_shows_pictures_of_the_runs_size_and_says_what_they_are(name:
     request = Request(prompt="sea", steps=2, width=8 * SIDE, height=8 * SIDE, batch=2, regions=(
         Region(name="boat", prompt="a boat", box=(0, 0, 0.5, 1)),))
     seen = look(name, Run([latents(0, 2), latents(1, 2)], request=request), 1, 1, decode)
-    assert seen.pictures and seen.words.endswith(".")
+    assert seen.pictures and seen.words.name == name
     for picture in seen.pictures:
         assert picture.label and picture.pixels.shape == (8 * SIDE, 8 * SIDE, 3) and picture.pixels.dtype == np.uint8
 
@@ -146,14 +146,14 @@ def test_the_view_of_change_is_brightest_where_it_changed() -> None:
     *_, picture = look("change", Run([then, now]), 1, 0, decode).pictures
     light = picture.pixels.astype(int).sum(2)
     assert light[3 * 8: 4 * 8, 5 * 8: 6 * 8].min() > 600 and np.delete(light, range(24, 32), 0).max() < 10
-    assert "2.00 per cell" in look("change", Run([then, now]), 1, 0, decode).words
+    assert look("change", Run([then, now]), 1, 0, decode).words.values["peak"] == "2.00"
 
 
 def test_regions_bear_their_names() -> None:
     request = Request(prompt="sea", steps=1, width=8 * SIDE, height=8 * SIDE, regions=(
         Region(name="boat", prompt="a boat", box=(0, 0, 0.5, 1)),))
     seen = look("regions", Run([latents()], request=request), 0, 0, decode)
-    assert [picture.label for picture in seen.pictures] == ["Rest", "boat"]
+    assert [picture.label for picture in seen.pictures] == [Told("rest"), "boat"]
 
 
 @pytest.mark.parametrize("name, step, picture, line", [
@@ -168,5 +168,4 @@ def test_what_is_not_there_is_refused_in_one_line(name: str, step: int, picture:
 
 def test_views_are_one_registry() -> None:
     assert list(VIEWS) == ["channels", "noise", "guidance", "change", "regions"]
-    assert all(view.label and view.words for view in VIEWS.values())
     assert views.COARSE > 1

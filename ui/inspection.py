@@ -30,6 +30,7 @@ from core.jobs import Job, Jobs
 from core.layout import bootstrap_steps
 from core.owners import home, whose
 from core.trajectory import Trajectory
+from core.views import Told
 from ui.components.base import file_url
 from ui.languages import say
 from ui.stream import previews_line, settings_line
@@ -246,7 +247,8 @@ class Inspection:
                 if k not in run.numbers:
                     run.numbers[k] = views.numbers(kept, k)
                 seen, step = run.numbers[k], kept.steps[k]
-                words = views.sentence(seen, kept.total, way[k] if way and k < len(way) else None, k < boot)
+                words = sentence(views.phase(seen, kept.total, k < boot),
+                                 views.progress(seen, way[k] if way and k < len(way) else None))
                 rows.append([round(seen.sigma, 4), round(step.timestep, 1), round(seen.milliseconds, 1),
                              _rounded(seen.change), _rounded(seen.guidance), step.evaluations, words])
         return rows
@@ -329,6 +331,19 @@ def write(picture: np.ndarray, path: Path) -> None:
 def empty(message: str = "") -> State:
     """The inspector before the first run. message: why it is empty, if that needs saying."""
     return {"run": "", "state": "empty", "error": message, "steps": [], "version": 0}
+
+
+def told(what: Told | str) -> str:
+    """A label or a line of a view."""
+    return what if isinstance(what, str) else say(f"inspector.seen.{what.name}", **what.values)
+
+
+def sentence(phase: Told, progress: Told | None) -> str:
+    """What is seen at a step, in plain words."""
+    first = say(f"inspector.phases.{phase.name}", **phase.values)
+    if progress is None:
+        return first
+    return say("inspector.sentences", first=first, second=say(f"inspector.phases.{progress.name}", **progress.values))
 
 
 def when(moment: float) -> str:

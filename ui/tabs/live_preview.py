@@ -19,7 +19,7 @@ from ui import composition, form
 from ui.answers import ODD, Answer, answered, carried, plain
 from ui.components.base import file_url
 from ui.components.inspector import Inspector
-from ui.inspection import NEW_THUMBS, Inspection, empty, write
+from ui.inspection import NEW_THUMBS, Inspection, empty, told, write
 from ui.owners import owner_of
 from ui.runform import WATCH, page_of
 from ui.studio import Studio
@@ -109,8 +109,8 @@ class Answers:
         for number, made in enumerate(seen.pictures):
             path = found.open.folder / f"{view}-{found.decoder}-{step:03d}-{picture}-{number}.jpg"
             await asyncio.to_thread(write, made.pixels, path)
-            shown.append({"label": made.label, "url": file_url(path)})
-        return {"words": seen.words, "pictures": shown}
+            shown.append({"label": told(made.label), "url": file_url(path)})
+        return {"words": told(seen.words), "pictures": shown}
 
     @answered
     async def keep(self, question: Any) -> Answer:

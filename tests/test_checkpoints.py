@@ -227,10 +227,13 @@ def test_full_size_folders_paint_diffusers_picture(family: str, tmp_path: Path) 
     write_checkpoint(tmp_path / "full", STORYBOOK / "tokenizer", family=family)
     pipe = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "full", dtype=torch.bfloat16)
     pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipe.scheduler.config)
-    for text in (pipe.text_encoder, getattr(pipe, "text_encoder_2", None)):
-        if text:
-            text.float()  # as the engine keeps them on a CPU
-    words = pipe.encode_prompt("a boat", torch.device("cpu"), 1, True, negative_prompt="fog")
+    texts = [text for text in (pipe.text_encoder, getattr(pipe, "text_encoder_2", None)) if text]
+    for text in texts:
+        text.float()  # as the engine keeps them on a CPU
+    words = pipe.encode_prompt(prompt="a boat", device=torch.device("cpu"), num_images_per_prompt=1,
+                               do_classifier_free_guidance=True, negative_prompt="fog")
+    for text in texts:
+        text.bfloat16()  # their type is what the pipeline takes its latents to have
     names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
     wanted = pipe(**{name: value.bfloat16() for name, value in zip(names, words, strict=False)}, num_inference_steps=2,
                   guidance_scale=5.0, width=256, height=256, generator=torch.Generator("cpu").manual_seed(3),

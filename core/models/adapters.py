@@ -178,8 +178,8 @@ class Adapters:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What peft says of several LoRAs at once, and of which is active when one goes: `use` says that anew each time. And
-    of 8 bits, that nothing could be merged into them."""
+    """What peft says of several LoRAs at once, and of which is active when one goes: `use` says that anew each time. Of
+    8 bits it says that nothing could be merged into them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`|Adapter lora|TorchaoLoraLinear was instant")
         yield

@@ -258,7 +258,7 @@ class Regions(RunForm):
     def apply_preset(self, data: dict[Any, Any], request: gr.Request) -> list[Any]:
         """The form with what the chosen preset holds, and the box's line."""
         box, values, owner = self.presets, self.values(data), owner_of(request)
-        canvas, notes, told = values["canvas"], lines(), said("Applied.")
+        canvas, notes, told = values["canvas"], lines(), said(say("presets.applied"))
         values = {**values, "canvas": composition.untouched(canvas)}
         try:
             kind, _, name = (data[box.chosen] or "").partition(":")

@@ -14,12 +14,11 @@ from core.errors import BadRequest, LoomError
 from core.jobs import Job
 from core.owners import home
 from ui.components.base import file_url
-from ui.languages import ENGLISH, say, speaking, table
+from ui.languages import say, speaking
 from ui.stream import settings_line
 from ui.studio import Studio
 
 Answer = dict[str, Any]
-ODD = table(ENGLISH)["answers.odd"]
 
 
 async def to_the_end(studio: Studio, job: Job, notes: Sequence[Note] = ()) -> tuple[Any, dict]:

@@ -63,14 +63,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture
 def visit(browser: playwright.Browser, request: pytest.FixtureRequest) -> Iterator[PageMaker]:
-    """visit(served, width=, height=, theme=, context=) opens the page, ready for typing."""
+    """visit(served, width=, height=, theme=, context=, locale=) opens the page, ready for typing."""
     contexts, outside, broken = [], [], []
     pages = request.node.pages = []
 
     def open_page(server: Served, width: int = 1440, height: int = 900, theme: str = "light",
-                  context: playwright.BrowserContext | None = None) -> playwright.Page:
+                  context: playwright.BrowserContext | None = None, locale: str = "en-US") -> playwright.Page:
         if context is None:
-            context = browser.new_context(viewport={"width": width, "height": height})
+            context = browser.new_context(viewport={"width": width, "height": height}, locale=locale)
             contexts.append(context)
             context.route(lambda url: not _local(url), lambda route: (outside.append(route.request.url), route.abort()))
         page = context.new_page()
@@ -78,8 +78,8 @@ def visit(browser: playwright.Browser, request: pytest.FixtureRequest) -> Iterat
         page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: broken.append(str(error)))
         page.goto(f"{server.address}?__theme={theme}")
-        page.get_by_role("button", name="Generate").wait_for()
-        page.get_by_role("slider", name="Step", exact=True).wait_for()
+        page.locator("button.generate").first.wait_for()
+        page.locator("[data-part=step]").first.wait_for()
         page.wait_for_function("document.querySelector('[data-part=stage]')?.dataset.ready === 'yes'")
         return page
 

@@ -1,10 +1,12 @@
 // Boxes to tick. The order of the list is the order of the rows.
 
-const { tag } = await import(new URL(`dom.js${new URL(import.meta.url).search}`, import.meta.url));
+const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
+const { tag } = await from("dom.js");
+const { language } = await from("say.js");
 
 export function mount({ element, props, trigger, watch }) {
   const list = element.querySelector('[data-part="list"]');
-  const boxes = props.offered.map(({ name, words }) => {
+  const boxes = props.offered[language()].map(({ name, words }) => {
     const box = document.createElement("input");
     box.type = "checkbox";
     box.value = name;

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from core.samplers import SAMPLERS
 from ui.components.base import Scripted
+from ui.languages import everywhere, told
 
 
 class SamplerPicks(Scripted):
@@ -19,5 +20,5 @@ class SamplerPicks(Scripted):
 </fieldset>"""
 
     def __init__(self, value: Sequence[str] | None = None, render: bool = True, offered: object = None):
-        super().__init__(list(value or ()), elem_classes=["picks-box"], render=render, offered=offered or [
-            {"name": entry.label, "words": entry.words} for entry in SAMPLERS.values()])
+        super().__init__(list(value or ()), elem_classes=["picks-box"], render=render, offered=offered or everywhere(
+            lambda: [{"name": entry.label, "words": told(entry.words)} for entry in SAMPLERS.values()]))

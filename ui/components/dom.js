@@ -39,10 +39,9 @@ export function download(address, name) {
 }
 
 // What the server answered to a component's question. Gradio gives nothing at all where the question failed.
-const SILENT = { error: "The studio does not answer." };
-
 export function answerTo(asked) {
-  return asked.then((answer) => answer ?? SILENT, () => SILENT);
+  const silent = () => ({ error: say("answers.silent") });
+  return asked.then((answer) => answer ?? silent(), silent);
 }
 
 // Brings a tab into sight, by its name in the page's address.

@@ -1,5 +1,7 @@
 // Token counts at the corners of prompt fields. Text arrives as data and is written as text, never as markup.
 
+const { say } = await import(new URL(`say.js${new URL(import.meta.url).search}`, import.meta.url));
+
 export function mount({ props, watch }) {
   function paint() {
     const texts = props.value || {};
@@ -7,7 +9,7 @@ export function mount({ props, watch }) {
       const text = texts[place.dataset.count.slice(props.scope.length + 1)] || "";
       if (place.textContent === text) continue;
       place.textContent = text;
-      place.title = text && `${text.split(" ")[0]} tokens. The text encoder reads them in chunks.`;
+      place.title = text && say("tokens.title", { count: text.split(" ")[0] });
     }
   }
   watch("value", paint);

@@ -104,11 +104,14 @@ def asks(accepted: str | None) -> None:
 
 def _language() -> str:
     """The first language that the browser asks for, if the page speaks it: as gradio chooses on the other side."""
-    if _spoken.get():
-        return _spoken.get()
-    request = LocalContext.request.get(None)  # of an event; what a component asks the server has none
-    accepted = request.headers.get("accept-language", "") if request else _asking.get() or ""
-    first = accepted.split(",")[0].split(";")[0].strip().lower()
+    return _spoken.get() or accepted(LocalContext.request.get(None))
+
+
+def accepted(request: gr.Request | None) -> str:
+    """The language of an event's request; of the HTTP request at hand, as when a component asks, where there is none.
+    """
+    header = request.headers.get("accept-language", "") if request else _asking.get() or ""
+    first = header.split(",")[0].split(";")[0].strip().lower()
     return next((name for name in LANGUAGES if name.lower() == first), ENGLISH)
 
 

@@ -16,10 +16,11 @@ from core.errors import BadRequest, LoomError
 from core.export import Options
 from core.samplers import SAMPLERS
 from ui import composition, form
-from ui.answers import ODD, Answer, answered, carried, plain
+from ui.answers import Answer, answered, carried, plain
 from ui.components.base import file_url
 from ui.components.inspector import Inspector
 from ui.inspection import NEW_THUMBS, Inspection, empty, told, write
+from ui.languages import say
 from ui.owners import owner_of
 from ui.runform import WATCH, page_of
 from ui.studio import Studio
@@ -165,7 +166,7 @@ class Answers:
 
     async def _find(self, question: Any) -> Any:
         if not isinstance(question, dict):
-            raise BadRequest(ODD)
+            raise BadRequest(say("answers.odd"))
         return await asyncio.to_thread(self.inspection.find, str(question["run"]), owner_of())
 
 

@@ -18,7 +18,7 @@ from core.ownpresets import LAYOUT
 from core.request import MAX_SIDE, Request
 from core.samplers import SAMPLERS
 from ui import composition, form
-from ui.answers import ODD, carried
+from ui.answers import carried
 from ui.arrival import model_here, uploaded
 from ui.components.base import file_url
 from ui.components.cells import Cells, shares
@@ -375,6 +375,6 @@ def estimates(jobs: Jobs) -> list[Callable[..., Any]]:
         except LoomError as error:
             return {"error": str(error)}
         except (KeyError, TypeError, ValueError, OverflowError):
-            return {"error": ODD}
+            return {"error": say("answers.odd")}
 
     return [regions, alone]

@@ -28,7 +28,7 @@ from ui.components.number import NumberField
 from ui.components.stage import Stage
 from ui.components.tokens import Tokens, counts
 from ui.components.words import Words, at_hand
-from ui.languages import word
+from ui.languages import say, word
 from ui.models import choices
 from ui.owners import owner_of
 from ui.presetbox import PresetBox, refused, said
@@ -167,7 +167,7 @@ class TextToImage(RunForm):
 
     def apply_preset(self, data: dict[Any, Any], request: gr.Request) -> tuple[Any, ...]:
         """The form with what the chosen preset holds, and the lines beside it."""
-        values, said_so, owner = self.values(data), said("Applied."), owner_of(request)
+        values, said_so, owner = self.values(data), said(say("presets.applied")), owner_of(request)
         try:
             values = self.presets.applied(values, data[self.presets.chosen], owner)
         except LoomError as error:

@@ -10,7 +10,6 @@ import gradio as gr
 
 from core.compare import prepare
 from core.contests import Contests
-from core.errors import LoomError
 from core.models.catalogue import Catalogue
 from core.request import Preview, Request
 from ui.owners import owner_of
@@ -50,11 +49,8 @@ def add(studio: Studio) -> None:
 
 async def answer(catalogue: Catalogue, contests: Contests, spec: dict[str, Any],
                  owner: str = "") -> tuple[Any, list[dict], Any]:
-    """Make a comparison to its end. Raises gr.Error with the one line that says what is wrong."""
-    try:
-        contest = contests.start(prepare(spec, catalogue), Preview("none"), owner, spec)
-    except LoomError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+    """Make a comparison to its end. Raises LoomError, and gr.Error where no cell could be made."""
+    contest = contests.start(prepare(spec, catalogue), Preview("none"), owner, spec)
     try:
         async for _ in contests.watch(contest):
             pass

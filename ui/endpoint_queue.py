@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from core.errors import BadRequest, LoomError
+from core.errors import BadRequest
 from core.request import Preview, Request
 from ui import line
 from ui.answers import answer_of
@@ -20,12 +20,9 @@ def add(studio: Studio) -> None:
     jobs = studio.jobs
 
     def enqueue(request: dict, person: gr.Request, preview: str = "none") -> str:
-        try:
-            wanted, decoder = Request.parse(_whole(studio, request)), Preview(preview)
-            studio.check(wanted)
-            return jobs.submit(wanted, decoder, owner_of(person), lasting=True).id
-        except LoomError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+        wanted, decoder = Request.parse(_whole(studio, request)), Preview(preview)
+        studio.check(wanted)
+        return jobs.submit(wanted, decoder, owner_of(person), lasting=True).id
 
     def queue(person: gr.Request) -> list[dict]:
         return [{"job": job.id, "state": job.state, "prompt": job.request.prompt, "step": len(job.steps),
@@ -33,23 +30,17 @@ def add(studio: Studio) -> None:
                 for job in jobs.line() if job.owner == owner_of(person) for forecast in [jobs.forecast(job)]]
 
     def control(job: str, act: str, person: gr.Request) -> str:
-        try:
-            if act not in line.ACTS:
-                raise BadRequest(f"A job cannot be told {str(act)[:40]!r}: choose from {', '.join(line.ACTS)}.")
-            found = _own(studio, job, person)
-        except LoomError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+        if act not in line.ACTS:
+            raise BadRequest(f"A job cannot be told {str(act)[:40]!r}: choose from {', '.join(line.ACTS)}.")
+        found = _own(studio, job, person)
         line.act(jobs, found.owner, {"job": found.id, "act": act})
         return found.state
 
     async def result(job: str, person: gr.Request) -> tuple[list[gr.FileData], dict]:
-        try:
-            found = _own(studio, job, person)
-            async for _ in jobs.watch(found):
-                pass
-            return answer_of(studio, found)
-        except LoomError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+        found = _own(studio, job, person)
+        async for _ in jobs.watch(found):
+            pass
+        return answer_of(studio, found)
 
     gr.api(enqueue, api_name="enqueue", concurrency_limit=None, api_description=(
         "Queues a run, an object of Request's fields, and returns its job's name at once. The run goes on when the "

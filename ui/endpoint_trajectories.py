@@ -8,7 +8,6 @@ from typing import Any
 import gradio as gr
 
 from core import metadata, trajectory
-from core.errors import LoomError
 from core.files import disk_errors
 from core.owners import home
 from core.request import Preview
@@ -25,11 +24,8 @@ def add(studio: Studio) -> None:
     jobs = studio.jobs
 
     async def resume(trajectory: str, person: gr.Request, preview: str = "none") -> tuple[list[gr.FileData], dict]:
-        try:
-            return await to_the_end(studio, jobs.submit_resume(_find(studio, trajectory, person), Preview(preview),
-                                                               owner_of(person)))
-        except LoomError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+        return await to_the_end(studio, jobs.submit_resume(_find(studio, trajectory, person), Preview(preview),
+                                                           owner_of(person)))
 
     async def fork(
         trajectory: str, at: int, person: gr.Request, prompt: str | None = None, negative_prompt: str | None = None,
@@ -42,29 +38,23 @@ def add(studio: Studio) -> None:
                      guidance=guidance, seed=seed, precision=precision, clip_skip=clip_skip, regions=regions,
                      bootstrap=bootstrap, masks=masks, refiner=refiner, refiner_from=refiner_from)
         changes = {name: value for name, value in given.items() if value is not None}
-        try:
-            run = Trajectory(_find(studio, trajectory, person))
-            notes = studio.check(run.outline.changed(changes))
-            job = jobs.submit_fork(run, at, changes, Preview(preview), owner_of(person))
-            return await to_the_end(studio, job, notes)
-        except LoomError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+        run = Trajectory(_find(studio, trajectory, person))
+        notes = studio.check(run.outline.changed(changes))
+        job = jobs.submit_fork(run, at, changes, Preview(preview), owner_of(person))
+        return await to_the_end(studio, job, notes)
 
     async def decode(trajectory: str, step: int, person: gr.Request,
                      source: str = "x0") -> tuple[list[gr.FileData], dict]:
-        try:
-            run = Trajectory(_find(studio, trajectory, person), check=False)
-            pictures = await jobs.decode(run.latents(step, source), run.request, "vae", run.outline.model)
-            paths, folder = [], home(jobs.frames, owner_of(person)) / "decoded"
-            with disk_errors("pictures", folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                for k, picture in enumerate(pictures):
-                    paths.append(folder / picture_path(run, k, f"-step{step + 1}-{source}").name)
-                    metadata.save_png(picture, paths[-1], run.request.single(k), step + (source == "x0"),
-                                      (run.parent.file, run.parent.step) if run.parent else None)
-            return files(paths), _about(run, step)
-        except LoomError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+        run = Trajectory(_find(studio, trajectory, person), check=False)
+        pictures = await jobs.decode(run.latents(step, source), run.request, "vae", run.outline.model)
+        paths, folder = [], home(jobs.frames, owner_of(person)) / "decoded"
+        with disk_errors("pictures", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for k, picture in enumerate(pictures):
+                paths.append(folder / picture_path(run, k, f"-step{step + 1}-{source}").name)
+                metadata.save_png(picture, paths[-1], run.request.single(k), step + (source == "x0"),
+                                  (run.parent.file, run.parent.step) if run.parent else None)
+        return files(paths), _about(run, step)
 
     gr.api(resume, api_name="resume", concurrency_limit=None, api_description=(
         "Finishes a run that was stopped or killed: the picture is that of an uninterrupted run. " + _ABOUT +

@@ -1,4 +1,5 @@
-"""The endpoints for gradio_client: keyword arguments bear the names of Request's fields.
+"""The endpoints for gradio_client: keyword arguments bear the names of Request's fields. A LoomError they raise is told
+in its one line by `ui.page`.
 
 No `from __future__ import annotations` here: gradio reads an endpoint's return types from the annotations themselves.
 """
@@ -7,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from core.errors import LoomError
+from core.errors import BadRequest
 from core.history import Query, of
 from core.history.command import row
 from core.owners import home
@@ -67,7 +68,7 @@ def _add_making(studio: Studio) -> None:
                       crop_after=crop_after, say_places=say_places, join_prompts=join_prompts, panorama=panorama,
                       stride=stride, wrap=wrap, refiner=refiner, refiner_from=refiner_from)
         if not regions and panorama == "off":
-            raise gr.Error("There is no region: add one with a box or a mask, or call /txt2img.", print_exception=False)
+            raise BadRequest("There is no region: add one with a box or a mask, or call /txt2img.", "regions")
         return await answer(studio, values, preview, owner_of(person))
 
     gr.api(txt2img, api_name="txt2img", concurrency_limit=None, api_description=(
@@ -91,14 +92,11 @@ def _add_lists(studio: Studio) -> None:
     def history(words: str = "", model: str = "", sampler: str = "", since: str = "", until: str = "", tag: str = "",
                 favourites: bool = False, offset: int = 0, count: int = 100,
                 person: gr.Request | None = None) -> list[dict]:
-        try:
-            found = of(home(studio.jobs.outputs, owner_of(person)))
-            found.refresh()
-            query = Query(words=words, model=model, sampler=sampler, since=since, until=until, tag=tag,
-                          favourites=favourites)
-            return [row(entry) for entry in found.search(query, offset, count)[1]]
-        except LoomError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+        found = of(home(studio.jobs.outputs, owner_of(person)))
+        found.refresh()
+        query = Query(words=words, model=model, sampler=sampler, since=since, until=until, tag=tag,
+                      favourites=favourites)
+        return [row(entry) for entry in found.search(query, offset, count)[1]]
 
     gr.api(history, api_name="history", concurrency_limit=None, api_description=(
         "The pictures in the outputs folder, newest first, by words of the prompt, model, sampler, days (2026-01-31) "
@@ -111,10 +109,7 @@ def _add_lists(studio: Studio) -> None:
 
 
 async def answer(studio: Studio, values: dict[str, Any], preview: str, owner: str) -> tuple[Any, dict]:
-    """Run a request to its end. Raises gr.Error with the one line that says what is wrong."""
-    try:
-        request, decoder = Request.parse(values), Preview(preview)
-        notes = studio.check(request)
-        return await to_the_end(studio, studio.jobs.submit(request, decoder, owner), notes)
-    except LoomError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+    """Run a request to its end. Raises LoomError."""
+    request, decoder = Request.parse(values), Preview(preview)
+    notes = studio.check(request)
+    return await to_the_end(studio, studio.jobs.submit(request, decoder, owner), notes)

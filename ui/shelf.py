@@ -13,6 +13,7 @@ from core.history import Entry, History, Query, of
 from core.history.companion import steps_of
 from core.history.thumbs import thumb
 from core.owners import home
+from core.request import MAX_SEED, Request
 from ui.answers import Answer, answered, plain
 from ui.arrival import others
 from ui.components.base import file_url
@@ -130,14 +131,19 @@ class Shelf:
                 "name": path.name, "line": line, "program": entry.program,
                 "about": f"{when(entry.made)} · {entry.width} × {entry.height} px · {entry.bytes / 1000:,.0f} kB",
                 "other": others(settings), "settings": settings is not None,
-                "regions": entry.regions, "run": "" if deleted else self._run(path),
+                "regions": entry.regions, **({"run": "", "picture": 0} if deleted else self._run(path, found.request)),
                 "compare": "" if deleted else contestfile.of_picture(path, self.history.outputs), "deleted": deleted}
 
-    def _run(self, path: Path) -> str:
-        """The kept steps a picture came of, by their place below the outputs; "" when there are none."""
+    def _run(self, path: Path, request: Request | None) -> Answer:
+        """The kept steps a picture came of, by their place below the outputs, "" when there are none; and which of that
+        run's pictures it is."""
         kept = steps_of(path)
-        own = [other for other in kept if other.stem == path.stem]
-        return (own or kept)[0].relative_to(self.history.outputs).as_posix() if kept else ""
+        run = next((other for other in kept if other.stem == path.stem), kept[0] if kept else None)
+        if run is None:
+            return {"run": "", "picture": 0}
+        first = run.stem.rpartition("-")[2]  # its seed; each further picture has the next
+        picture = (request.seed - int(first)) % (MAX_SEED + 1) if request and first.isdecimal() else 0
+        return {"run": run.relative_to(self.history.outputs).as_posix(), "picture": picture}
 
     def file(self, event: Mapping[str, Any]) -> Path:
         """The picture that an event is about. Raises LoomError."""

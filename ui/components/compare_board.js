@@ -49,6 +49,11 @@ export function mount({ element, props, trigger, watch }) {
     paint();
   }
 
+  // Another comparison, with the form that asks for it.
+  function bring(id) {
+    for (const event of ["attach", "opened"]) trigger(event, { id });
+  }
+
   function begin() {
     at = 0;
     tiles.build(state);
@@ -160,15 +165,14 @@ export function mount({ element, props, trigger, watch }) {
   });
   for (const choice of [part.recent, part["recent-empty"]]) {
     choice.addEventListener("change", () => {
-      const id = choice.value;
-      for (const event of id ? ["attach", "opened"] : []) trigger(event, { id });
+      if (choice.value) bring(choice.value);
     });
   }
   part.example.addEventListener("click", () => trigger("example", {}));
   window.addEventListener("latent-loom:comparison", (event) => { // out of the history
     if (!element.isConnected) return;
     event.preventDefault();
-    trigger("attach", { id: event.detail.id });
+    bring(event.detail.id);
   });
 
   watch("value", () => receive(props.value));

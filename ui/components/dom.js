@@ -52,7 +52,7 @@ export function openTab(name) {
 // Tells a part of the page that may be on its way still (a tab builds itself when it is first opened), until it says
 // with preventDefault that it has heard.
 export async function tell(name, detail) {
-  for (let look = 0; look < 100; look += 1) {
+  for (let look = 0; look < 600; look += 1) {
     if (!window.dispatchEvent(new CustomEvent(name, { detail, cancelable: true }))) return;
     await new Promise((go) => setTimeout(go, 100));
   }

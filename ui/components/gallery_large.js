@@ -117,7 +117,7 @@ export class Large {
     this.part.large.close();
     openTab(TABS[where]);
     if (where === "compare") tell("latent-loom:comparison", { id: detail.compare });
-    else if (where === "run") tell("latent-loom:run", { run: detail.run });
+    else if (where === "run") tell("latent-loom:run", { run: detail.run, picture: detail.picture });
     else this.grid.open(where, detail);
   }
 

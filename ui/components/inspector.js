@@ -397,6 +397,9 @@ export function mount({ element, props, trigger, watch, server }) {
     if (!element.isConnected) return;
     event.preventDefault();
     begun = true;
+    picture = event.detail.picture;
+    part.picture.value = String(shownPicture()); // where the run is on show already
+    fill();
     choose(event.detail.run);
   });
   new ResizeObserver(() => { film.build(total()); paint(); }).observe(part.strip);

@@ -128,7 +128,8 @@ class Compare(RunForm):
             **follow).then(**told)
         self.board.example(self.begin, inputs, [self.prompt, self.samplers, self.steps, self.equal], **QUICK).then(
             self.submit, inputs, marks, **QUICK).then(**remembered).then(**follow).then(**told)
-        self.board.attach(self.reattach, None, None, **QUICK).then(**follow)
+        # multiple: a board that has just come asks for nothing in particular, and at once for what was chosen
+        self.board.attach(self.reattach, None, None, trigger_mode="multiple", **QUICK).then(**follow)
         self.board.arrived(**told)
         self.board.film(self.film, None, None, **QUICK).then(**follow)
         self.board.resume(self.resume, None, None, **QUICK).then(**follow).then(**told)

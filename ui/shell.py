@@ -33,6 +33,10 @@ MARK = """<div class="mark"><svg viewBox="0 0 28 28" aria-hidden="true">
 <path d="M4 6v16M9 6v16M14 6v16M19 6v16M24 6v16"/><path d="M2 10h4m2 0h7m3 0h8M2 18h9m3 0h6m3 0h3"/></svg>
 <h1>Latent Loom</h1></div>"""
 
+# In gradio's own page of the login, which has neither our style sheets nor other words than its own.
+LOGIN = ("<strong>Latent Loom</strong>, a studio for latent diffusion.<br>No login yet, or a password that does not "
+         "fit? Ask whoever runs this studio: <code>python app.py --auth-file FILE --add-login NAME</code> adds people.")
+
 # Ctrl+Enter (Command+Enter) presses the Generate button in sight, from wherever the cursor is.
 HEAD = """<script>
 document.addEventListener("keydown", (event) => {
@@ -152,5 +156,5 @@ def serving(studio: Studio) -> dict[str, Any]:
         "allowed_paths": [str(Path(folder).resolve()) for folder in open_folders],
         "blocked_paths": [str(studio.jobs.outputs / JOURNAL)],  # everybody's prompts
         "footer_links": ["api", "settings"], "run_history": False, "show_error": False, "share": False,
-        "ssr_mode": False, "pwa": False, "inbrowser": False,
+        "auth_message": LOGIN, "ssr_mode": False, "pwa": False, "inbrowser": False,
     }

@@ -226,7 +226,7 @@ def test_full_size_folders_paint_diffusers_picture(family: str, tmp_path: Path) 
     """One after the other, so that 7 GB need not be held twice. bf16: in float32 SDXL's networks are 14 GB."""
     write_checkpoint(tmp_path / "full", STORYBOOK / "tokenizer", family=family)
     pipe = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "full", dtype=torch.bfloat16)
-    pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipe.scheduler.config, timestep_spacing="linspace")
     texts = [text for text in (pipe.text_encoder, getattr(pipe, "text_encoder_2", None)) if text]
     for text in texts:
         text.float()  # as the engine keeps them on a CPU

@@ -136,6 +136,19 @@ def _wire(queue: QueuePanel, studio: Studio) -> None:
     queue.end_forever(end_forever, None, [queue], **QUICK)
 
 
+def login_message() -> str:
+    """What gradio's own page of the login says, which has neither our style sheets nor our words: in every language, of
+    which it shows the document's."""
+    texts = languages.everywhere(lambda: languages.say("login.message", command="<code>python app.py --auth-file FILE "
+                                                       "--add-login NAME</code>"))
+    hide = "".join(f'html[lang="{name}"] .login-words:not([lang="{name}"]){{display:none}}' for name in texts)
+    other = "".join(f':not([lang="{name}"])' for name in texts)
+    hide += f'html{other} .login-words:not([lang="{languages.ENGLISH}"]){{display:none}}'
+    return f"<style>{hide}</style>" + "".join(
+        f'<span class="login-words" lang="{name}"><strong>Latent Loom</strong><br>{text}</span>'
+        for name, text in texts.items())
+
+
 def serving(studio: Studio) -> dict[str, Any]:
     """Arguments of `launch` that belong to the page, not to the machine it runs on."""
     card = STORYBOOK.glob("*.jpg")  # the pictures of the embedded model's card, nothing else of its folder
@@ -152,6 +165,6 @@ def serving(studio: Studio) -> dict[str, Any]:
         "allowed_paths": [str(Path(folder).resolve()) for folder in open_folders],
         "blocked_paths": [str(studio.jobs.outputs / JOURNAL)],  # everybody's prompts
         "footer_links": ["api", "settings"], "run_history": False, "show_error": False, "share": False,
-        "ssr_mode": False, "pwa": False, "inbrowser": False,
+        "auth_message": login_message(), "ssr_mode": False, "pwa": False, "inbrowser": False,
         "enable_monitoring": False,  # gradio's figures of who called what, for anybody: ours are at /metrics
     }

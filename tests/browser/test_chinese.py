@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import PageMaker
-from tests.serving import THIRD_PARTY, Served
+from core.logins import Logins
+from tests.browser.conftest import PageMaker, playwright
+from tests.fakes import FakeRunner
+from tests.serving import THIRD_PARTY, Served, served
 from ui.languages import ENGLISH, table
 
 pytestmark = [pytest.mark.filterwarnings(line) for line in THIRD_PARTY]
@@ -96,3 +98,13 @@ def test_what_is_wrong_with_a_page_is_told_by_its_own_words(fake: Served, visit:
     steps.press("Enter")
     page.locator("[data-line='txt2img:steps'][data-kind=error]").wait_for()
     assert steps.input_value() == "-3"
+
+
+def test_the_login_is_told_in_the_browsers_language(browser: playwright.Browser, tmp_path: Path) -> None:
+    with served(tmp_path, lambda: FakeRunner(0), logins=Logins.of(["ann:a"])) as studio:
+        for locale, told, hidden in (("zh-CN", "请联系", "Ask whoever"), ("de-DE", "Ask whoever", "请联系")):
+            with browser.new_context(locale=locale) as context:
+                page = context.new_page()
+                page.goto(studio.address)
+                page.get_by_text(told).wait_for()
+                assert not page.get_by_text(hidden).is_visible()

@@ -31,6 +31,7 @@ def come(browser: Any, visit: Any) -> Iterator[Any]:
         contexts.append(context)
         door = context.new_page()
         door.goto(server.address)
+        door.get_by_text("Ask whoever runs this studio").wait_for()
         door.get_by_label("username").fill(name)
         door.get_by_label("password").fill(password)
         door.get_by_role("button", name="Login").click()

@@ -17,6 +17,7 @@ from core.models.catalogue import ModelInfo
 from core.request import MAX_SIDE, Preview, Region, Request
 from ui import form
 from ui.languages import say, word
+from ui.line import roughly
 
 # Told apart at a glance, also by most colour-blind people; as in ui/components/region_layout.js.
 COLOURS = ("#e5484d", "#30a46c", "#3e7bfa", "#f5a524", "#8e4ec6", "#12a5a0", "#e54d9b", "#8d6e4f", "#5b8c2a", "#c2410c")
@@ -187,7 +188,7 @@ def status(request: Request, info: ModelInfo, pace: float | None) -> str:
     if work < count:
         cost = say("regions.cost.crops", evaluations=cost, work=f"{work:,.0f}")
     if pace:
-        cost = say("regions.cost.timed", work=cost, time=say("time.about", time=_seconds(work * pace)))
+        cost = say("regions.cost.timed", work=cost, time=say("time.about", time=roughly(work * pace)))
     return " · ".join([*parts, cost])
 
 
@@ -198,12 +199,6 @@ def notes_of(notes: Sequence[Note], request: Request, layout: Layout | None) -> 
     if not request.prompt.strip() and request.regions and bare > 0.005:
         kept.append(Note("prompt", say("regions.wrong.unpainted", percent=f"{100 * bare:.0f}")))
     return kept
-
-
-def _seconds(seconds: float) -> str:
-    if seconds >= 90:
-        return say("regions.cost.minutes", minutes=f"{seconds / 60:.0f}")
-    return say("time.seconds", seconds=f"{seconds:.0f}" if seconds >= 2 else f"{seconds:.1f}")
 
 
 def _base(values: Values) -> Request:

@@ -31,6 +31,7 @@ from ui import form
 from ui.components.base import file_url
 from ui.inspection import when
 from ui.languages import say
+from ui.line import roughly
 from ui.studio import Studio
 
 State = dict[str, Any]
@@ -148,7 +149,7 @@ def shown(field: str, value: Any, equal: bool = False) -> str:
     if field in ("sampler", "model", "schedule", "prompt", "precision"):
         return compare.shown(field, value, equal)
     if field == "steps":
-        return say("compare.calls" if equal else "compare.steps", n=value)
+        return say("compare.calls" if equal else "settings.steps", n=value)
     if field == "refiner_from" and value == compare.NO_REFINER:
         return say("compare.no-refiner")
     return say(f"compare.axes.{field}", value=value)
@@ -171,7 +172,7 @@ def status(comparison: Comparison, studio: Studio) -> str:
     made = sum(cell.request is not None for cell in comparison.cells)
     count = evaluations(comparison, studio)
     pace = next((p for cell in comparison.cells if cell.request and (p := _pace(cell.request, studio))), None)
-    lasts = say("time.about", time=_seconds(count * pace)) if pace else say("compare.untimed")
+    lasts = say("time.about", time=roughly(count * pace)) if pace else say("compare.untimed")
     cells = say("compare.cells-made", n=made)
     if same := len(comparison.grid) - len(comparison.cells):
         cells = say("compare.same", cells=cells, n=same)
@@ -270,7 +271,7 @@ def _address(path: Path) -> str:
 def _plane(contest: Contest, plane: Plane) -> State:
     """share: of the variance. paths: each {cell (-1: a reference), steps (from 1), places [[x, y], ...]}."""
     asked = contest.request(next(path.cell for path in plane.paths if path.cell >= 0))
-    return {"share": round(plane.share, 4), "words": say("inspector.seed", seed=asked.seed),
+    return {"share": round(plane.share, 4), "words": say("settings.seed", seed=asked.seed),
             "paths": [{"cell": path.cell, "steps": [step + 1 for step in path.steps],
                        "places": [[round(float(x), 4), round(float(y), 4)] for x, y in path.places]}
                       for path in plane.paths]}
@@ -359,9 +360,3 @@ def _line(requests: Sequence[Request]) -> str:
     return prompt + " · ".join([say("compare.seeds", n=len(seeds), seeds=some),
                                 say("compare.axes.guidance", value=f"{request.guidance:g}"),
                                 f"{request.width}×{request.height} px"])
-
-
-def _seconds(value: float) -> str:
-    if value >= 90:
-        return say("time.whole-minutes", minutes=f"{value / 60:.0f}")
-    return say("time.seconds", seconds=f"{value:.0f}" if value >= 2 else f"{value:.1f}")

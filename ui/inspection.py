@@ -275,7 +275,7 @@ class Inspection:
         for run in kept[:LISTED]:
             words = [when(run.path.stat().st_mtime),
                      say("inspector.steps" if run.whole else "inspector.steps-of", n=run.total, step=run.taken),
-                     say("inspector.seed", seed=run.request.seed)]
+                     say("settings.seed", seed=run.request.seed)]
             if run.parent:
                 words.append(say("inspector.is-branch"))
             rows.append({"run": self.name_of(run.path), "now": False, "prompt": run.request.prompt,

@@ -78,6 +78,13 @@ def span(value: float) -> str:
     return say("time.hours", hours=whole // 3600, minutes=whole % 3600 // 60)
 
 
+def roughly(value: float) -> str:
+    """Seconds as an estimate says them: "0.8 s", "12 s", "3 min"."""
+    if value >= 90:
+        return say("time.whole-minutes", minutes=f"{value / 60:.0f}")
+    return say("time.seconds", seconds=f"{value:.0f}" if value >= 2 else f"{value:.1f}")
+
+
 def _thumb(job: Job) -> str:
     """The newest preview; "" before the first."""
     if job.preview.decoder == "none":

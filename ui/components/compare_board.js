@@ -152,7 +152,7 @@ export function mount({ element, props, trigger, watch }) {
     paint();
   });
   part.stop.addEventListener("click", () => {
-    busy(part.stop, say("compare.stopping"));
+    busy(part.stop, say("common.stopping"));
     trigger("stop", { id: state.id });
   });
   part.resume.addEventListener("click", () => {

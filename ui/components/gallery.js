@@ -219,7 +219,7 @@ export function mount({ element, props, trigger, server }) {
       tile.append(image);
     } else if (urls.has(row.id)) tile.append(tag("span", say("history.broken"), "gallery-broken"));
     if (row.favourite) tile.append(tag("span", "♥", "gallery-heart"));
-    tile.append(tag("span", row.prompt || say("history.no-prompt-here"), "gallery-words"));
+    tile.append(tag("span", row.prompt || say("common.no-prompt"), "gallery-words"));
     return tile;
   }
 

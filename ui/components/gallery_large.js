@@ -60,7 +60,7 @@ export class Large {
       }
     }
     if (image) image.alt = found.prompt || say("history.large.untold");
-    part.prompt.textContent = found.prompt || (detail ? say("history.no-prompt-here") : "");
+    part.prompt.textContent = found.prompt || (detail ? say("common.no-prompt") : "");
     part.negative.textContent = found.negative ? say("history.large.without", { negative: found.negative }) : "";
     part.settings.textContent = found.line;
     const { program } = found;

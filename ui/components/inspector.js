@@ -239,7 +239,7 @@ export function mount({ element, props, trigger, watch, server }) {
     part.step.max = String(Math.max(total(), 2));
     part.step.value = String(step || 1);
     part.step.style.setProperty("--part", `${100 * (Number(part.step.value) - 1) / (Number(part.step.max) - 1)}%`);
-    part.step.setAttribute("aria-valuetext", step ? status() : say("inspector.no-step"));
+    part.step.setAttribute("aria-valuetext", step ? status() : say("common.no-step"));
     part.status.textContent = status();
     part.sentence.textContent = state.steps[Math.min(step, taken()) - 1]?.[6] || "";
     const reels0 = state.run ? reel(state, "x0") : null;
@@ -257,7 +257,7 @@ export function mount({ element, props, trigger, watch, server }) {
   const playingNow = () => playing % 2 === 1;
 
   function paintHead() {
-    part.title.textContent = state.run ? (state.prompt || say("inspector.no-prompt")) : say("inspector.no-run");
+    part.title.textContent = state.run ? (state.prompt || say("common.no-prompt")) : say("inspector.no-run");
     if (ACTIVE.includes(state.state)) part.title.prepend(tag("em", say("inspector.now")));
     const branch = state.parent ? `${say("inspector.branched", { step: state.parent.step })} · ` : "";
     part.line.textContent = state.run ? branch + state.line : say("inspector.runs-here");
@@ -271,7 +271,7 @@ export function mount({ element, props, trigger, watch, server }) {
     const at = { step: taken(), total: state.total };
     if (state.state === "failed") return state.error;
     if (state.state === "running") {
-      if (!taken()) return say("inspector.getting-ready");
+      if (!taken()) return say("common.getting-ready");
       const running = say("inspector.progress.running", at);
       const some = state.left !== null && state.left !== undefined;
       return some ? say("progress.left", { step: running, time: seconds(state.left) }) : running;

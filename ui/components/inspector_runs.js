@@ -71,7 +71,7 @@ export class Runs {
       thumb.append(image);
     }
     const words = tag("span", "", "run-words");
-    const prompt = tag("b", run.prompt || say("inspector.no-prompt"));
+    const prompt = tag("b", run.prompt || say("common.no-prompt"));
     if (run.now) prompt.prepend(tag("em", say("inspector.now")));
     words.append(prompt, tag("span", run.words));
     option.append(thumb, words);

@@ -178,7 +178,7 @@ export function mount({ element, props, trigger, watch }) {
     const active = ACTIVE.includes(kind);
     part.stop.hidden = part.discard.hidden = part.pause.hidden = !active;
     part.stop.disabled = part.discard.disabled = part.pause.disabled = state.ending;
-    part.stop.lastElementChild.textContent = say(state.ending ? "stage.stopping" : "common.stop");
+    part.stop.lastElementChild.textContent = say(state.ending ? "common.stopping" : "common.stop");
     const held = kind === "paused" || state.resting;
     part.pause.setAttribute("aria-label", say(held ? "stage.resume-run" : "stage.pause-run"));
     part.pause.title = say(held ? "common.resume" : "stage.pause-title");
@@ -200,7 +200,7 @@ export function mount({ element, props, trigger, watch }) {
     part.step.value = String(shown || 1);
     const way = (Number(part.step.value) - 1) / (Number(part.step.max) - 1);
     part.step.style.setProperty("--part", `${100 * way}%`);
-    part.step.setAttribute("aria-valuetext", shown ? caption(shown) : say("stage.no-step"));
+    part.step.setAttribute("aria-valuetext", shown ? caption(shown) : say("common.no-step"));
     paintFilm();
     paintThumbs();
   }
@@ -216,7 +216,7 @@ export function mount({ element, props, trigger, watch }) {
     }
     if (state.state === "paused") return taken() ? say("stage.paused-after", at) : say("stage.paused");
     if (state.state === "discarded") return say("stage.discarded");
-    if (!taken()) return over() ? "" : say("stage.getting-ready");
+    if (!taken()) return over() ? "" : say("common.getting-ready");
     const more = state.behind.length ? say("stage.behind", { n: state.behind.length }) : "";
     if (!over()) {
       const left = state.resting ? say("stage.pauses") : time ? say("stage.left", { time }) : "";

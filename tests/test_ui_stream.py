@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from core import metadata
 from core.jobs import Job, Jobs
 from core.request import MAX_SEED, Preview, Region, Request
 from tests.fakes import FakeRunner
-from ui.stream import Desk, empty, settings_line, state_of
+from ui.stream import Desk, empty, settings_line, state_of, turn_after
 
 
 @pytest.fixture
@@ -176,3 +177,9 @@ def test_the_settings_line_names_the_schedule_that_automatic_stands_for() -> Non
 
 def test_the_empty_stage_offers_its_examples() -> None:
     assert empty(["a", "b", "c"])["examples"] == ["a", "b", "c"]
+
+
+def test_a_pages_followers_are_numbered_upward_also_after_a_new_start() -> None:
+    first = turn_after(0)
+    assert turn_after(first) > first and turn_after(first + 10**6) == first + 10**6 + 1
+    assert abs(turn_after(0) - time.time() * 1000) < 60_000  # so that a studio started anew goes on above

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
@@ -87,6 +88,12 @@ def found_in(job: Job) -> list[list[list[Any]]]:
              for number, score in scores.items() if 0 < number <= len(regions)] for scores in job.scores]
 
 
+def turn_after(turn: int) -> int:
+    """The number of a page's next follower. Later ones have larger numbers, also after the studio was started anew:
+    when a follower ends gradio tells its last state again, which the page then knows for an old one."""
+    return max(turn + 1, time.time_ns() // 1_000_000)
+
+
 def empty(examples: Sequence[str], message: str = "", title: str = "") -> State:
     """The stage before the first run. message: one line on why it is empty, if that needs saying; title: a key."""
     return {"job": "", "state": "empty", "examples": list(examples), "error": message, "title": title}
@@ -136,7 +143,7 @@ class Desk:
 
     async def follow(self, page: str) -> AsyncIterator[State]:
         """The page's runs, one after the other, until all are over. A later follower of the same page takes over."""
-        turn = self._turn[page] = self._turn.get(page, 0) + 1
+        turn = self._turn[page] = turn_after(self._turn.get(page, 0))
         while self._turn.get(page) == turn and (runs := self._pages.get(page)):
             runs[:] = [job for job in runs if not job.over] or runs[-1:]
             job = self._foremost(runs)
@@ -144,7 +151,8 @@ class Desk:
                 async for _ in ticks:
                     if self._turn.get(page) != turn:
                         return
-                    yield state_of(job, self.jobs, [other.id for other in runs if other is not job], self.scope)
+                    behind = [other.id for other in runs if other is not job]
+                    yield {**state_of(job, self.jobs, behind, self.scope), "turn": turn}
                     if not job.over and self._foremost(runs) is not job:
                         break
             if job.settled and runs == [job]:

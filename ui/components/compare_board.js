@@ -33,6 +33,7 @@ export function mount({ element, props, trigger, watch }) {
     if (!next || !next.state) return;
     if (next.state === "empty" && !next.error && state.id) return; // asked for before this one came
     if (next.state !== "empty" && next.id === state.id && next.version < state.version) return;
+    if (next.turn < state.turn) return; // an older follower's last word
     const fresh = next.id !== state.id;
     if (fresh) film = false;
     state = { ...NOTHING, ...next };

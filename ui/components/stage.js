@@ -50,6 +50,7 @@ export function mount({ element, props, trigger, watch }) {
     }
     const fresh = next.job !== state.job;
     if (!fresh && next.version < state.version) return;
+    if (next.turn < state.turn) return; // an older follower's last word
     state = next.state === "discarded" ? { ...next, steps: [], results: [] } : next;
     part.stage.dataset.job = state.job;
     part.stage.dataset.found = JSON.stringify(state.found || []); // for the list of regions

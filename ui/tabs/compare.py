@@ -27,6 +27,7 @@ from ui.components.tokens import Tokens, counts
 from ui.languages import say, word
 from ui.owners import owner_of
 from ui.runform import QUICK, WATCH, RunForm, page_of, unfolded
+from ui.stream import turn_after
 from ui.studio import Studio
 from ui.tabs.text_to_image import examples
 
@@ -183,7 +184,7 @@ class Compare(RunForm):
         if why := self._lost.pop(page, ""):
             yield contest.empty(self.studio, why, owner_of(request)), bar_state(self.studio, model)
             return
-        turn = self._turn[page] = self._turn.get(page, 0) + 1
+        turn = self._turn[page] = turn_after(self._turn.get(page, 0))
         made = self._pages.get(page)
         if made is None:
             yield contest.empty(self.studio, owner=owner_of(request)), bar_state(self.studio, model)
@@ -191,7 +192,7 @@ class Compare(RunForm):
         async for _ in self.studio.contests.watch(made):
             if self._turn.get(page) != turn:
                 return
-            yield contest.state_of(made, self.studio), bar_state(self.studio, model)
+            yield {**contest.state_of(made, self.studio), "turn": turn}, bar_state(self.studio, model)
 
     def first(self, request: gr.Request) -> Any:
         """The board as a page opens that has nothing on it yet, with the list of whoever has logged in."""

@@ -110,6 +110,8 @@ def to_spec(values: Mapping[str, Any]) -> dict[str, Any]:
     spec |= {"samplers": chosen, **({"seeds": seeds} if len(seeds) > 1 else {"seed": seeds[0]})}
     if spec["refiner"]:
         spec["refiners_from"] = numbers(values["refiner_from"], "refiner_from")
+    else:
+        del spec["refiner"]
     return spec | {"steps": numbers(values["steps"], "steps"), "equal_evaluations": bool(values["equal"]),
                    "reference_steps": form.number(str(values["reference"] or "0"))}
 

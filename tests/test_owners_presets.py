@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,8 +45,8 @@ def press(person: Client, handler: str, **fields: Any) -> Any:
 
 def label(props: dict[str, Any]) -> str:
     """A component's label, in English."""
-    said = props.get("label")
-    return str(table(ENGLISH)[said["key"].removeprefix(PREFIX)] if isinstance(said, dict) else said)
+    said = re.search(f'"{PREFIX}(.+)"', str(props.get("label")))
+    return table(ENGLISH)[said[1]] if said else str(props.get("label"))
 
 
 def save(person: Client, name: str, prompt: str) -> str:

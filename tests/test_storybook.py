@@ -263,7 +263,7 @@ def test_a_killed_training_leaves_a_whole_checkpoint(tmp_path):
         "m = torch.nn.Linear(400, 400)\n"
         "loop.fit('run', loop.Run(Path(sys.argv[1]), 5), {'m': m}, {'m': 1e-3},\n"
         "         lambda g: {'x': torch.randn(4, 400, generator=g)},\n"
-        "         lambda b: (m(b['x']).square().mean(), {}), batch=4)\n"
+        "         lambda b: (m(b['x']).square().mean(), {}))\n"
     )
     path = tmp_path / "run.pt"
     process = subprocess.Popen(

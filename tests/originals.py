@@ -89,6 +89,13 @@ def _tokenizer(pad: str) -> Any:
     return clip.tokenizer(clip.SIZE, pad, Path("nowhere/file.safetensors"))
 
 
+def write_refined(folder: Path) -> Path:
+    """A small SDXL and a refiner for it: sdxl.safetensors and refiner.safetensors."""
+    for k, kind in enumerate(("sdxl", "refiner")):
+        write_original(make_pipeline(kind, seed=k), folder / f"{kind}.safetensors")
+    return folder
+
+
 def write_original(pipe: Any, path: Path, dtype: torch.dtype = torch.float32, notes: dict[str, str] | None = None,
                    extra: Weights | None = None) -> Path:
     """The weights of a pipeline as one file in the original layout, with what such files carry along."""

@@ -19,7 +19,7 @@ from core.errors import BadRequest
 from core.models.catalogue import Catalogue
 from core.request import Request
 from tests.lines import assert_one_line
-from tests.originals import PROMPT, ask, finish, make_pipeline, write_original
+from tests.originals import PROMPT, ask, finish, make_pipeline, write_original, write_refined
 from tests.serving import THIRD_PARTY, Served, served
 from ui import contest
 
@@ -32,10 +32,7 @@ SPEC: dict[str, Any] = {"prompt": PROMPT, "model": "sdxl", "width": 128, "height
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shelf")
-    for k, kind in enumerate(("sdxl", "refiner")):
-        write_original(make_pipeline(kind, seed=k), folder / f"{kind}.safetensors")
-    return folder
+    return write_refined(tmp_path_factory.mktemp("shelf"))
 
 
 @pytest.fixture(scope="module")

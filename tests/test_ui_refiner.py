@@ -14,7 +14,7 @@ from core import metadata
 from core.engine import Engine
 from core.models.catalogue import Catalogue
 from core.request import Region, Request
-from tests.originals import ask, finish, make_pipeline, write_original
+from tests.originals import ask, finish, write_refined
 from tests.serving import THIRD_PARTY, served
 
 pytestmark = [pytest.mark.filterwarnings(line) for line in THIRD_PARTY]
@@ -24,10 +24,7 @@ BOAT = Region(name="boat", prompt="a boat", box=(0.2, 0.2, 0.8, 0.8))
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shelf")
-    for k, kind in enumerate(("sdxl", "refiner")):
-        write_original(make_pipeline(kind, seed=k), folder / f"{kind}.safetensors")
-    return folder
+    return write_refined(tmp_path_factory.mktemp("shelf"))
 
 
 @pytest.fixture(scope="module")

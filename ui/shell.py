@@ -91,7 +91,7 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Tab(word("tab.regions"), elem_id="tab-regions"):
                 regions = Regions(studio, bar, model, panel)
             with gr.Tab(word("tab.compare"), elem_id="tab-compare"):
-                compare = Compare(studio, bar, model, panel)
+                Compare(studio, bar, model, panel)
             with gr.Tab(word("tab.live-preview"), elem_id="tab-live-preview"):
                 LivePreview(studio)
             with gr.Tab(word("tab.history"), elem_id="tab-history"):
@@ -102,8 +102,6 @@ def build(studio: Studio) -> gr.Blocks:
         for event in (page.load, panel.found):
             event(lambda name: (gr.Dropdown(choices=choices(studio)), bar_state(studio, name)), [model], [model, bar],
                   **QUICK)
-        if studio.logins:
-            page.load(compare.first, None, [compare.board], **QUICK)
         page.load(text.offer_presets, [model], [text.style, text.presets.chosen, text.presets.notes],
                   **QUICK)
         page.load(regions.presets.begin, [model], [regions.presets.chosen, regions.presets.notes], **QUICK)

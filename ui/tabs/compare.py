@@ -194,13 +194,6 @@ class Compare(RunForm):
                 return
             yield {**contest.state_of(made, self.studio), "turn": turn}, bar_state(self.studio, model)
 
-    def first(self, request: gr.Request) -> Any:
-        """The board as a page opens that has nothing on it yet, with the list of whoever has logged in."""
-        page = page_of(request)
-        if page in self._pages or page in self._lost:
-            return gr.skip()
-        return contest.empty(self.studio, owner=owner_of(request))
-
     def reattach(self, event: gr.EventData, request: gr.Request) -> None:
         """Let the page follow the comparison that it remembers, or that was chosen from the list."""
         self._of(event, request)

@@ -105,7 +105,7 @@ def test_a_follower_sees_the_run_grow_and_now_goes_over_to_the_next_one(jobs: Jo
         return seen
 
     seen = asyncio.run(asyncio.wait_for(watch(), 60))
-    assert seen[0] == {**empty(), "asked": "now"}
+    assert seen[0] == {**empty(), "of": "now"}
     counts = [len(state["steps"]) for state in seen if state.get("total") == 12]
     assert counts == sorted(counts) and counts[-1] == 12
     assert len(seen[-1]["steps"]) == 3

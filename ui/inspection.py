@@ -179,7 +179,7 @@ class Inspection:
                     found, state, mark = None, empty(str(problem)), (str(problem),)
                 if mark != shown and (found or not shown):
                     shown = mark
-                    yield {**state, "asked": name}  # gradio tells the last one again when a follower ends
+                    yield {**state, "of": name}  # gradio tells the last one again when a follower ends
                 if name != NOW and not (found and found.active):
                     return
                 await asyncio.sleep(PACE if found and found.active else IDLE)

@@ -47,6 +47,18 @@ def test_words_are_completed_while_typing_by_the_keyboard_alone(visit: Any, fake
     choices.wait_for(state="hidden")
 
 
+def test_what_a_chip_writes_is_not_completed(visit: Any, fake: Served) -> None:
+    page = visit(fake)
+    prompt(page).press_sequentially("a red star")
+    page.get_by_role("option", name=re.compile("starry sky")).wait_for()  # as it is while typing
+    page.keyboard.press("Escape")
+    prompt(page).fill("a red")
+    page.get_by_text("Words Storybook knows").click()
+    page.get_by_role("button", name="star", exact=True).click()
+    has_value(prompt(page), "a red star")
+    assert page.get_by_role("listbox", name="Words at hand").count() == 0  # it would lie over the chips
+
+
 def test_a_surprise_is_a_prompt_the_model_knows_and_can_be_taken_back(visit: Any, fake: Served) -> None:
     page = visit(fake)
     prompt(page).press_sequentially("my own words")

@@ -9,13 +9,20 @@ const LEAST = 2; // letters before anything is offered
 const MOST = 6; // lines
 const FIELDS = "textarea.completes, .completes textarea";
 
+let inserting = false; // nobody types, so nothing is offered
+
 // Replaces a part of a field's text as if it were typed: the browser's undo knows it, and so does whoever listens.
 export function insert(field, text, start, end) {
   field.focus({ preventScroll: true });
   field.setSelectionRange(start, end);
-  if (document.execCommand("insertText", false, text)) return;
-  field.setRangeText(text, start, end, "end"); // a browser without that command
-  field.dispatchEvent(new Event("input", { bubbles: true }));
+  inserting = true;
+  try {
+    if (document.execCommand("insertText", false, text)) return;
+    field.setRangeText(text, start, end, "end"); // a browser without that command
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  } finally {
+    inserting = false;
+  }
 }
 
 class Completions {
@@ -52,7 +59,8 @@ class Completions {
 
   #look(event) {
     const field = event.target;
-    if (!(this.known.length + this.extras.length) || !field.matches?.(FIELDS) || event.inputType?.startsWith("delete") || !event.isTrusted) {
+    const deleted = event.inputType?.startsWith("delete");
+    if (inserting || deleted || !event.isTrusted || !field.matches?.(FIELDS)) {
       this.close();
       return;
     }

@@ -56,7 +56,7 @@ export function mount({ element, props, trigger, watch, server }) {
   // -- what comes in
 
   function receive(next) {
-    if (!next || !next.state || (next.asked && next.asked !== chosen)) return; // an older follower's last word
+    if (!next || !next.state || (next.of && next.of !== chosen)) return; // an older follower's last word
     const fresh = next.run !== state.run;
     if (!fresh && next.version < state.version) return;
     if (fresh && state.run && chosen === "now" && holding && seen() && next.run !== waiting?.run) {

@@ -51,12 +51,11 @@ def speed_of(bench: Bench, family: str, **smaller: Any) -> Iterator[Row]:
         info = catalogue.get(NAME)
         engine = Engine(catalogue, bench.engine.device.type, bench.engine.tuning)
         native = {"width": info.width, "height": info.height}
-        short, small = ({"steps": 2, "width": min(256, info.width), "height": min(256, info.height)},
-                        {"steps": 5, "width": min(128, info.width), "height": min(128, info.height)})
-        plain = bench.request.replace(model=NAME, **(native if gpu else short))
+        small = {"width": min(256, info.width), "height": min(256, info.height)}
+        plain = bench.request.replace(model=NAME, **(native if gpu else {**small, "steps": 2}))
         own = Bench(engine, plain, bench.rounds if gpu else 1)
         yield from against_pipeline(own, _WORDS[family])
-        own.request = strips(bench.request.replace(model=NAME, **(native if gpu else small)), 4)
+        own.request = strips(bench.request.replace(model=NAME, **(native if gpu else {**small, "steps": 5})), 4)
         row = own.ratios(partial(reference_regions, engine, own.request), {"engine": own.generate})["engine"]
         yield named(row, f"{_said(own, _WORDS[family])}: 4 regions / 2 passes per prompt and step", 0.70)
 

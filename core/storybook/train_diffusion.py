@@ -14,20 +14,17 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from core.storybook import networks as n
+from core.storybook.lessons import Lessons
 from core.storybook.loop import Batch, Run, fit
 from core.storybook.progress import load_checkpoint
 from core.storybook.sampling import Parts, make_pictures
-from core.storybook.tokens import encode, make_tokenizer
-from core.storybook.train_autoencoder import encode_shards
-from core.storybook.train_text import importance, load_latents
+from core.storybook.tokens import make_tokenizer
 from core.storybook.vocabulary import THINGS, examples
 
 RATES = {128: 1e-3, 256: 7e-4}
 TEXT_SHARE = 0.3  # of the U-Net's learning rate for the text tower
 GAMMA = 5.0  # signal-to-noise ratio above which the loss counts less
 LABEL_WEIGHT = 0.2
-JUNK_SHARE = 0.05  # of captions get a word the model cannot know, so that unknown words do no harm
-SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe qui ro su ta ve wi xo yu za sh tr bl".split()
 
 
 class Guide(nn.Module):
@@ -50,19 +47,6 @@ class Guide(nn.Module):
         guess = self.head(self.features.pop(threading.get_ident())).float()
         wanted = F.one_hot(labels.long(), len(THINGS) + 1).permute(0, 3, 1, 2).float()
         return F.cross_entropy(guess, F.avg_pool2d(wanted, labels.shape[-1] // guess.shape[-1]))
-
-
-def add_junk(captions: list[str], generator: torch.Generator) -> list[str]:
-    """Captions, some with an invented word at a random place."""
-    result = []
-    for caption in captions:
-        if float(torch.rand((), generator=generator)) < JUNK_SHARE:
-            picks = torch.randint(len(SYLLABLES), (3,), generator=generator).tolist()
-            word, parts = "".join(SYLLABLES[i] for i in picks), caption.split()
-            parts.insert(int(torch.randint(len(parts) + 1, (), generator=generator)), word)
-            caption = " ".join(parts)
-        result.append(caption)
-    return result
 
 
 class Denoiser(nn.ModuleDict):
@@ -93,7 +77,7 @@ class Denoiser(nn.ModuleDict):
         held = {name: rows.to(self.device) for name, rows in part.items()}
         alpha = self.alphas[held["t"]][:, None, None, None]
         x0, noise = held["x0"], held["noise"]
-        noisy = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
+        noisy = alpha.sqrt() * held["shown"] + (1 - alpha).sqrt() * noise
         v = alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
         with n.autocast(self.device):
             words = self["text"](held["ids"]).last_hidden_state
@@ -117,23 +101,6 @@ SHEET = [
     "a black dog on the right",
     "a tree",
 ]
-
-
-class Lessons:
-    """The latents, tokens and labels of one size of canvas, and how batches are drawn of them."""
-
-    def __init__(self, run: Run, size: int, shards: int | None = None) -> None:
-        self.latents, captions, self.labels = load_latents(encode_shards(run.folder, size, run.device, shards))
-        self.ids = encode(make_tokenizer(), add_junk(captions, torch.Generator("cpu").manual_seed(2)))
-        self.share = importance(captions, self.labels)
-        self.batch = run.batch_or(32 if size == 128 else 16, 512)
-
-    def draw(self, generator: torch.Generator) -> Batch:
-        chosen = torch.multinomial(self.share, self.batch, replacement=True, generator=generator)
-        x0 = self.latents[chosen].float()
-        noise = torch.randn(x0.shape, generator=generator)
-        t = (torch.rand(self.batch, generator=generator).pow(0.75) * 1000).long()  # more of the noisy steps
-        return {"x0": x0, "noise": noise, "t": t, "ids": self.ids[chosen], "labels": self.labels[chosen]}
 
 
 def diffusion_stage(run: Run, size: int, shards: int | None = None, small: float = 0.0) -> list[float]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import time
 from collections.abc import Iterator
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -78,10 +80,19 @@ def strips(request: Request, count: int) -> Request:
             ("red", "blue", "green", "yellow"), ("sofa", "lamp", "house", "tree")), count))))
 
 
+class Reference(NamedTuple):
+    """What the reference made, and how long it took until then."""
+
+    latents: torch.Tensor  # (1, C, h, w)
+    pictures: torch.Tensor  # (1, 3, H, W)
+    seconds: float  # before decoding
+
+
 @torch.inference_mode()
-def reference_regions(engine: Engine, request: Request) -> torch.Tensor:
+def reference_regions(engine: Engine, request: Request) -> Reference:
     """MultiDiffusion as its published code runs it: every step asks the network twice for each prompt, steps every
     region's latents and averages them. Same solver and schedule as the request's, binary masks."""
+    began = time.perf_counter()
     model = engine.load(request.model, request.precision)
     entry, schedule = samplers.resolve(request.sampler, request.schedule, request.steps)
     layout = layout_of(request.replace(masks="paper"), model.info.multiple)
@@ -103,4 +114,7 @@ def reference_regions(engine: Engine, request: Request) -> torch.Tensor:
         output = away + request.guidance * (towards - away)
         x = sum(mask * scheduler.step(out[None], t, own[None], return_dict=False)[0]
                 for mask, scheduler, out, own in zip(masks, schedulers, output, seen, strict=True))
-    return model.decode(x)
+    if x.is_cuda:
+        torch.cuda.synchronize()
+    taken = time.perf_counter() - began
+    return Reference(x, model.decode(x), taken)

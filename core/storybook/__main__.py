@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.storybook import WEIGHTS
 
-STAGES = ("render", "autoencoder", "decoder", "text", "diffusion", "preview", "scorer", "judge")
+STAGES = ("render", "autoencoder", "decoder", "text", "diffusion", "distil", "preview", "scorer", "judge")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -86,7 +86,8 @@ class Training:
 
     @classmethod
     def begin(cls, modules: dict[str, nn.Module], rates: dict[str, float], seed: int, weight_decay: float) -> Training:
-        groups = [{"params": list(module.parameters()), "lr": rates[name]} for name, module in modules.items()]
+        groups = [{"params": [p for p in module.parameters() if p.requires_grad], "lr": rates[name]}
+                  for name, module in modules.items()]
         optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)
         ema = {name: copy.deepcopy(module).eval().requires_grad_(False) for name, module in modules.items()}
         return cls(modules, rates, ema, optimiser, torch.Generator("cpu").manual_seed(seed))

@@ -38,6 +38,10 @@ def stage(name: str) -> Callable[[Run], object]:
         from core.storybook.train_text import text_stage
 
         return text_stage
+    if name == "distil":
+        from core.storybook.train_distil import distil_stage
+
+        return distil_stage
     if name == "preview":
         from core.storybook.train_preview import preview_stage
 

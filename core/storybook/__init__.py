@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import core.models  # noqa: F401  # before diffusers is imported: it says what those imports may tell
+
 WEIGHTS = Path(__file__).parent / "weights"  # a diffusers folder, plus preview/, scorer/ and judge/

@@ -77,7 +77,7 @@ class Denoiser(nn.ModuleDict):
         held = {name: rows.to(self.device) for name, rows in part.items()}
         alpha = self.alphas[held["t"]][:, None, None, None]
         x0, noise = held["x0"], held["noise"]
-        noisy = alpha.sqrt() * held["shown"] + (1 - alpha).sqrt() * noise
+        noisy = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
         v = alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
         with n.autocast(self.device):
             words = self["text"](held["ids"]).last_hidden_state

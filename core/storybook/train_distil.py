@@ -86,7 +86,7 @@ class Consistency(nn.ModuleDict):
         t = (held["t"] * POINTS // 1000 + 1) * (1000 // POINTS) - 1
         s = (t - AHEAD * 1000 // POINTS).clamp(min=0)
         signal, noise = self.at(t)
-        x = signal * held["shown"] + noise * held["noise"]
+        x = signal * held["x0"] + noise * held["noise"]
         (text,) = self._text
         with n.autocast(self.device):
             with torch.no_grad():

@@ -205,7 +205,9 @@ def launch(studio: Studio, host: str, port: int, logins: Logins | None = None) -
     page = shell.build(studio)
     try:
         _, address, _ = page.launch(server_name=host, server_port=port or _free_port(host), auth=logins, quiet=True,
-                                    prevent_thread_lock=True, **shell.serving(studio))
+                                    prevent_thread_lock=True,
+                                    _frontend=False,  # its own visit gives up after 3 s, too soon on a busy machine
+                                    **shell.serving(studio))
     except OSError as error:
         if "port" not in str(error):
             raise

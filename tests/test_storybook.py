@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import random
 import signal
@@ -147,8 +146,7 @@ def tiny_set(tmp_path_factory):
     folder = tmp_path_factory.mktemp("storybook")
     (folder / "scenes128").mkdir()
     scenes = d.render_many(d.CANVASES[128], 0, 12)
-    words = np.frombuffer(json.dumps([scenes.captions, scenes.boxes]).encode(), np.uint8)
-    np.savez(d.shard_path(folder, 128, 0), pictures=scenes.pictures, labels=scenes.labels, words=words)
+    d.write_shard(d.shard_path(folder, 128, 0), scenes)
     n.make_autoencoder().save_pretrained(folder / "vae")
     new_text_encoder().save_pretrained(folder / "text")
     return folder
@@ -246,8 +244,7 @@ def test_training_goes_on_from_the_shipped_weights_on_both_canvases(tmp_path, mo
     for size in (128, 256):
         scenes = d.render_many(d.CANVASES[size], 0, 4)
         (tmp_path / f"scenes{size}").mkdir()
-        words = np.frombuffer(json.dumps([scenes.captions, scenes.boxes]).encode(), np.uint8)
-        np.savez(d.shard_path(tmp_path, size, 0), pictures=scenes.pictures, labels=scenes.labels, words=words)
+        d.write_shard(d.shard_path(tmp_path, size, 0), scenes)
     sides: list[int] = []  # of the canvases
     loss = Denoiser.loss
     monkeypatch.setattr(Denoiser, "loss", lambda self, part: sides.append(part["x0"].shape[-1]) or loss(self, part))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +28,7 @@ def folder(tmp_path_factory) -> Path:
     for size in (128, 256):
         scenes = d.render_many(d.CANVASES[size], 0, 4)
         (made / f"scenes{size}").mkdir()
-        words = np.frombuffer(json.dumps([scenes.captions, scenes.boxes]).encode(), np.uint8)
-        np.savez(d.shard_path(made, size, 0), pictures=scenes.pictures, labels=scenes.labels, words=words)
+        d.write_shard(d.shard_path(made, size, 0), scenes)
     return made
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-import numpy as np
 import pytest
 import torch
 
@@ -22,8 +19,7 @@ def lessons(tmp_path_factory) -> le.Lessons:
     unpack(WEIGHTS, folder)
     scenes = d.render_many(d.CANVASES[256], 0, 24)
     (folder / "scenes256").mkdir()
-    words = np.frombuffer(json.dumps([scenes.captions, scenes.boxes]).encode(), np.uint8)
-    np.savez(d.shard_path(folder, 256, 0), pictures=scenes.pictures, labels=scenes.labels, words=words)
+    d.write_shard(d.shard_path(folder, 256, 0), scenes)
     return le.Lessons(Run(folder, 5, batch=400), 256)
 
 

@@ -52,10 +52,14 @@ def render_many(canvas: Canvas, first_seed: int, count: int) -> Scenes:
 
 def _render_shard(folder: Path, canvas: Canvas, index: int) -> int:
     scenes = render_many(canvas, canvas.first_seed + index * SHARD, SHARD)
-    words = np.frombuffer(json.dumps([scenes.captions, scenes.boxes]).encode(), np.uint8)
-    path = shard_path(folder, canvas.size, index)
-    write_atomically(path, lambda file: np.savez(file, pictures=scenes.pictures, labels=scenes.labels, words=words))
+    write_shard(shard_path(folder, canvas.size, index), scenes)
     return SHARD
+
+
+def write_shard(path: Path, scenes: Scenes) -> None:
+    """What `read_shard` gives back. The folder must be there."""
+    words = np.frombuffer(json.dumps([scenes.captions, scenes.boxes]).encode(), np.uint8)
+    write_atomically(path, lambda file: np.savez(file, pictures=scenes.pictures, labels=scenes.labels, words=words))
 
 
 def shard_path(folder: Path, size: int, index: int) -> Path:

@@ -133,9 +133,8 @@ def diffusion_stage(run: Run, size: int, shards: int | None = None, small: float
         save_networks(ema["unet"], ema["text"], folder)  # so that export works at any moment
 
     rates = {"unet": rate, "text": TEXT_SHARE * rate, "guide": rate}
-    ema, final = fit(f"diffusion{size}", run, dict(denoiser.items()), rates, draw, denoiser.loss, start=start,
-                     sheet=sheet)
-    save_networks(ema["unet"], ema["text"], folder)
+    _, final = fit(f"diffusion{size}", run, dict(denoiser.items()), rates, draw, denoiser.loss, start=start,
+                   sheet=sheet)
     losses: list[float] = final["losses"]
     return losses
 

@@ -1,8 +1,8 @@
 """The distil stage: a U-Net that needs 4 passes instead of 40, by latent consistency (Luo et al., arXiv:2310.04378).
 
 It learns to jump from any point of the guided model's path to the path's end, by agreeing with itself one step further
-along; guidance is a fixed one, so the words are asked once. What it learnt is shipped as a LoRA (arXiv:2311.05556):
-the difference of the two U-Nets in few numbers.
+along; guidance is a fixed one, so the words are asked once. What it learnt fits into a LoRA (arXiv:2311.05556):
+`difference` of the two U-Nets.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, LCMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
@@ -130,9 +129,8 @@ def distil_stage(run: Run) -> list[float]:
         save_grid(pictures, folder / "sheet-distil.png", 6)
         ema["unet"].save_pretrained(folder / "quick")  # type: ignore[operator]
 
-    ema, final = fit("distil", run, {"unet": student["unet"]}, {"unet": run.rate or RATE}, draw, student.loss,
-                     weight_decay=0.0, sheet=sheet)
-    ema["unet"].save_pretrained(folder / "quick")  # type: ignore[operator]
+    _, final = fit("distil", run, {"unet": student["unet"]}, {"unet": run.rate or RATE}, draw, student.loss,
+                   weight_decay=0.0, sheet=sheet)
     losses: list[float] = final["losses"]
     return losses
 
@@ -159,10 +157,3 @@ def difference(base: n.Network, tuned: n.Network, rank: int = RANK) -> dict[str,
         result[f"unet.{name}.lora_A.weight"] = down.half().contiguous()
         result[f"unet.{name}.lora_B.weight"] = up.half().contiguous()
     return result
-
-
-def write_difference(base: Path, tuned: Path, target: Path) -> None:
-    """The LoRA from the U-Net in folder `base` to that in folder `tuned`."""
-    networks: list[n.Network] = [UNet2DConditionModel.from_pretrained(folder) for folder in (base, tuned)]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    save_file(difference(*networks), target, metadata={"format": "pt"})

@@ -186,17 +186,18 @@ def boxes_of(part: Layout, request: Request, info: ModelInfo) -> dict[int, View]
     asks = {k: prompts_of(request, k).asked(step, request.steps) for k in part.visible}
     boxes = {}
     for k in part.visible:
-        rows, columns = (_span(np.flatnonzero(part.weights[k].any(1 - axis)), shape[axis], native // info.multiple // 2)
-                         for axis, native in enumerate((info.height, info.width)))
+        used = [np.flatnonzero(part.weights[k].any(1 - axis)) for axis in (0, 1)]
+        rows, columns = (span_of_crop(int(cells[0]), int(cells[-1]), length, native // info.multiple // 2)
+                         for cells, length, native in zip(used, shape, (info.height, info.width), strict=True))
         alone = asks[k] - set().union(*(asks[other] for other in part.visible if other != k))
         if len(rows) * len(columns) * len(asks[k]) < shape[0] * shape[1] * len(alone):
             boxes[k] = View(rows, columns)
     return boxes
 
 
-def _span(used: np.ndarray, length: int, least: int) -> tuple[int, ...]:
-    """The cells of one side of a crop that holds those in use."""
-    first, last = int(used[0]) - _MARGIN, int(used[-1]) + _MARGIN + 1
+def span_of_crop(first: int, last: int, length: int, least: int) -> tuple[int, ...]:
+    """The cells of one side of a crop that holds those from `first` to `last`, of a side of `length` cells."""
+    first, last = first - _MARGIN, last + _MARGIN + 1
     side = max(last - first, least)
     side = min(length, -(-side // _ALIGN) * _ALIGN)
     start = min(max((first + last - side) // 2, 0), length - side)

@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--device", default="auto")
     train.add_argument("--size", type=int, choices=(128, 256), default=256, help="pictures of the diffusion stage")
     train.add_argument("--small", type=float, default=0.0, help="share of 128-pixel steps beside those of 256")
+    train.add_argument("--close", type=float, default=0.0, help="share of steps that see what small regions see")
     train.add_argument("--batch", type=int, default=0, help="0: what suits the device")
     train.add_argument("--lr", type=float, default=0.0, help="0: the stage's own")
     train.add_argument("--scenes128", type=int, default=60_000)

@@ -46,6 +46,13 @@ def _thing(thing: Thing, rng: random.Random) -> str:
     return v.article(" ".join(parts))
 
 
+def phrase_of(thing: Thing, scene: Scene, rng: random.Random) -> str:
+    """What a region's prompt would say of a thing: its colour and name, and the picture's style."""
+    colour = f"{_say(rng, thing.colour, v.COLOURS, 0.1)} " if thing.named_colour else ""
+    words = v.article(f"{colour}{_say(rng, thing.name, v.THINGS, 0.1)}")
+    return words if scene.style == "flat" else f"{words}, {_say(rng, scene.style, v.STYLES)}"
+
+
 def _where(thing: Thing, rng: random.Random) -> str:
     if not thing.position:
         return ""

@@ -26,6 +26,11 @@ def add_junk(captions: list[str], generator: torch.Generator) -> list[str]:
     return result
 
 
+def noisy_steps(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Timesteps (count): more of the noisy ones, where it is decided what the picture shows."""
+    return (torch.rand(count, generator=generator).pow(0.75) * 1000).long()
+
+
 class Lessons:
     """The latents, tokens and labels of one size of canvas, and how batches are drawn of them."""
 
@@ -40,5 +45,5 @@ class Lessons:
         chosen = torch.multinomial(self.share, self.batch, replacement=True, generator=generator)
         x0 = self.latents[chosen].float()
         noise = torch.randn(x0.shape, generator=generator)
-        t = (torch.rand(self.batch, generator=generator).pow(0.75) * 1000).long()  # more of the noisy steps
+        t = noisy_steps(self.batch, generator)
         return {"x0": x0, "noise": noise, "t": t, "ids": self.ids[chosen], "labels": self.labels[chosen]}

@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> None:
     if options.stage == "diffusion":
         from core.storybook.train_diffusion import diffusion_stage
 
-        diffusion_stage(how, options.size, small=options.small)
+        diffusion_stage(how, options.size, small=options.small, close=options.close)
     else:
         stage(options.stage)(how)
 

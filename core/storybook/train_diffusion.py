@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from core.storybook import networks as n
+from core.storybook.closeups import CloseUps
 from core.storybook.lessons import Lessons
 from core.storybook.loop import Batch, Run, fit
 from core.storybook.progress import load_checkpoint
@@ -103,14 +104,21 @@ SHEET = [
 ]
 
 
-def diffusion_stage(run: Run, size: int, shards: int | None = None, small: float = 0.0) -> list[float]:
+def diffusion_stage(run: Run, size: int, shards: int | None = None, small: float = 0.0, close: float = 0.0
+                    ) -> list[float]:
     """Trains on scenes of `size` pixels and writes folder/unet and folder/text_encoder (the EMA) -> this run's losses.
 
     At 128 pixels it starts from the text stage; at 256 from the networks of the 128-pixel run, or unpacked weights.
     small: share of the steps that go on with 128-pixel scenes at 256; they cost a third and teach the same shapes.
+    close: share of those that see what small regions see, about as cheap.
     """
     folder, device = run.folder, run.device
-    lessons, smaller = Lessons(run, size, shards), Lessons(run, 128, shards) if small else None
+    lessons: list[Lessons | CloseUps] = [Lessons(run, size, shards)]
+    shares = [1 - small - close]
+    if small:
+        lessons, shares = [*lessons, Lessons(run, 128, shards)], [*shares, small]
+    if close:
+        lessons, shares = [*lessons, CloseUps(run, shards)], [*shares, close]
     tokenizer = make_tokenizer()
     torch.manual_seed(2)
     denoiser = Denoiser(folder, device)
@@ -122,9 +130,7 @@ def diffusion_stage(run: Run, size: int, shards: int | None = None, small: float
             denoiser.begin_from(folder)
 
     def draw(generator: torch.Generator) -> Batch:
-        if smaller and float(torch.rand((), generator=generator)) < small:
-            return smaller.draw(generator)
-        return lessons.draw(generator)
+        return lessons[int(torch.multinomial(torch.tensor(shares), 1, generator=generator))].draw(generator)
 
     def sheet(ema: dict[str, nn.Module], samples: int) -> None:
         parts = Parts(tokenizer, ema["text"], ema["unet"], vae)

@@ -145,7 +145,8 @@ def _region_notes(request: Request, info: ModelInfo) -> list[Note]:
         if k and cells < SMALL:
             notes.append(Note("regions", f"The region {request.regions[k - 1].name!r} rules {cells:.0f} latent cells, "
                                          "which is small: paint it larger, or the model may pass over it."))
-    if crop_start(request) < request.steps and not any(boxes_of(p, request, info) for p in parts_of(request, info)):
+    chosen = crop_start(request) < request.steps and request.crop_after != info.crop_after
+    if chosen and not any(boxes_of(part, request, info) for part in parts_of(request, info)):
         notes.append(Note("crop_after", "No region is small enough for a crop to be less work: nothing is cropped."))
     return notes
 

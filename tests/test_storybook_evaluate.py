@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from core.models.catalogue import Catalogue
+from core.request import Request
 from core.storybook import WEIGHTS, vocabulary
 from core.storybook import judge as j
 from core.storybook.cases import Case, single_cases, styled_cases, trios
@@ -20,6 +22,7 @@ from core.storybook.draw import PALETTE, jitter
 from core.storybook.evaluate import BASELINES, Plan, Rate, evaluate, ways, worse_than
 from core.storybook.studio import Studio
 from core.storybook.things import draw_thing
+from ui import composition
 
 CPU = torch.device("cpu")
 needs_judge = pytest.mark.skipif(not (WEIGHTS / "judge").exists(), reason="no judge exported yet")
@@ -155,15 +158,26 @@ def test_evaluation_asks_only_for_what_training_never_saw():
         assert vocabulary.unknown_words(trio.described().prompt + " " + trio.composed(0.2).prompt) == []
 
 
-def test_all_ways_say_the_same_with_the_same_noise(tmp_path):
+def test_all_ways_say_the_same_with_the_same_noise():
     trio = trios(1)[0]
-    asked = ways(trio, Studio(tmp_path, CPU), 5.0, 7)
-    assert {request.seed for request in asked.values()} == {7}
-    assert [len(request.regions) for request in asked.values()] == [3, 3, 3, 3, 0]
-    assert [request.bootstrap for request in list(asked.values())[:4]] == [0.2, 0.2, 0.4, 0.0]
-    assert [name for name, request in asked.items() if request.say_places] == ["with places in words"]
+    asked = ways(trio, seed=7, steps=9)
+    assert {(request.seed, request.steps) for request in asked.values()} == {(7, 9)}
     assert all(phrase in asked["in one prompt"].prompt for phrase in trio.phrases)
-    assert [region.prompt for region in asked["right thing in its box"].regions] == list(trio.phrases)
+    assert asked.pop("in one prompt").regions == ()
+    assert all([region.prompt for region in request.regions] == list(trio.phrases) for request in asked.values())
+    plain = asked["as published"]
+    assert plain == Request(prompt=plain.prompt, regions=plain.regions, seed=7, steps=9)  # what Request begins with
+    helped = {name: (request.bootstrap, request.say_places, request.crop_after) for name, request in asked.items()}
+    assert helped == {"right thing in its box": (0.2, True, 0), "places not said": (0.2, False, 0),
+                      "on whole pictures": (0.2, True, 1), "as published": (0.2, False, 1),
+                      "without bootstrapping": (0, False, 1)}
+
+
+def test_the_first_way_is_the_regions_tabs_own():
+    trio = trios(1)[0]
+    fresh = composition.first_request("storybook", Catalogue().get("storybook"))
+    asked = ways(trio, steps=fresh.steps, guidance=fresh.guidance)["right thing in its box"]
+    assert asked == fresh.replace(prompt=asked.prompt, regions=asked.regions)
 
 
 def test_things_are_drawn_inside_their_boxes():
@@ -220,7 +234,7 @@ def test_what_was_taken_for_what_is_counted_worst_first():
 @pytest.mark.skipif(not (WEIGHTS / "model_index.json").exists(), reason="no weights exported yet")
 def test_the_studio_paints_what_a_person_gets():
     from core.engine import Engine
-    from core.request import Done, Preview, Request
+    from core.request import Done, Preview
 
     studio = Studio(WEIGHTS, CPU)
     asked = Request(prompt="a red sofa", steps=2, seed=3, model=studio.model)
@@ -243,14 +257,14 @@ def small_weights(tmp_path):
 
 @pytest.mark.skipif(not (WEIGHTS / "model_index.json").exists(), reason="no weights exported yet")
 def test_an_evaluation_is_recorded_and_a_worse_one_fails(small_weights, monkeypatch, capsys):
-    monkeypatch.setattr("core.storybook.evaluate.STEPS", 2)
     ceiling = j.Ceiling(0.5, 0.5, ["cat: 1 of 2 taken for dog 1"])
     monkeypatch.setattr("core.storybook.judge.on_renders", lambda judge: ceiling)
-    plan = Plan(4, 1)
+    plan = Plan(4, 1, steps=2)
     assert evaluate(small_weights, CPU, plan, keep=True) == 0
     held = json.loads((small_weights / "figures.json").read_text())
     assert set(BASELINES) < set(held["figures"]) and held["counts"]["right thing"] == 8
     assert held["counts"]["right thing in its box"] == 3 and "--count 4 --layouts 1" in held["command"]
+    assert held["command"].endswith(" --steps 2") and held["steps"] == 2
     assert evaluate(small_weights, CPU, plan, confusion=True) == 0
     told = capsys.readouterr().out
     assert "cat: 1 of 2 taken for dog 1" in told and set(held["confused"]) == {"thing", "colour", "place", "style"}
@@ -259,3 +273,5 @@ def test_an_evaluation_is_recorded_and_a_worse_one_fails(small_weights, monkeypa
     (small_weights / "figures.json").write_text(json.dumps(held))
     assert evaluate(small_weights, CPU, plan) == 1
     assert "WORSE autoencoder PSNR" in capsys.readouterr().out
+    assert evaluate(small_weights, CPU, Plan(4, 1, steps=3)) == 0  # other settings are not compared
+    assert "other settings" in capsys.readouterr().out

@@ -121,6 +121,18 @@ def settings_of(request: Request) -> dict[str, Any]:
             "wrap": request.wrap}
 
 
+def first_request(model: str, info: ModelInfo | None) -> Request:
+    """What the form asks for before anybody has typed or painted; what a layout file says wins."""
+    start = form.first_request(model, info).replace(say_places=True)
+    return start.replace(crop_after=info.crop_after) if info else start
+
+
+def crops_for(info: ModelInfo, values: Values) -> dict[str, str]:
+    """When another model's small regions look at crops, unless somebody chose when."""
+    chosen = form.number(values["crop_after"]) not in (0, 100)
+    return {} if chosen else {"crop_after": f"{100 * info.crop_after:g}"}
+
+
 def scaled(request: Request, info: ModelInfo) -> Request:
     """A layout made for 256 pixels, at the size that a model is at home at."""
     def fit(side: int, native: int) -> int:
@@ -287,7 +299,8 @@ def colours_of(canvas: Values, request: Request) -> list[str]:
     return [str(e.get("color", "")) for e in entries if not _bare(e) and not _wordless(e)][:len(request.regions)]
 
 
-def settings_only(values: Values) -> dict[str, Any]:
-    """Sizes for a layout file that names none."""
+def usual(values: Values, info: ModelInfo | None) -> dict[str, Any]:
+    """What a layout file that does not say it gets: the canvas's size, and the model's own start of crops."""
     canvas = values["canvas"]
-    return {"width": canvas.get("width", 256), "height": canvas.get("height", 256)}
+    return {"width": canvas.get("width", 256), "height": canvas.get("height", 256),
+            **({"crop_after": info.crop_after} if info else {})}

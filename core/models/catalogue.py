@@ -55,6 +55,11 @@ class ModelInfo:
         return Path(self.path) == STORYBOOK
 
     @property
+    def crop_after(self) -> float:
+        """The `Request.crop_after` that its small regions are best asked with: Storybook has learnt from close-ups."""
+        return 0.0 if self.is_storybook else 1.0
+
+    @property
     def is_refiner(self) -> bool:
         """It only takes over from a base model of SDXL."""
         return self.family == "refiner"
@@ -105,7 +110,7 @@ class Catalogue:
         return {"name": name, "family": info.family, "width": info.width, "height": info.height,
                 "multiple": info.multiple, "tokens": info.tokens, "tiny_preview": info.tiny,
                 "megabytes": round(info.megabytes, 1), "kind": info.kind, "prediction": info.prediction,
-                "recommended": info.advice._asdict() if info.advice else None,
+                "recommended": info.advice._asdict() if info.advice else None, "crop_after": info.crop_after,
                 "precision": about.precision(Path(info.path)), "licence": licence}
 
     def roots(self, path: Path) -> list[Path]:

@@ -6,7 +6,9 @@ import argparse
 import os
 from pathlib import Path
 
+from core.request import Request
 from core.storybook import WEIGHTS
+from core.storybook.cases import STEPS
 
 STAGES = ("render", "autoencoder", "decoder", "text", "diffusion", "distil", "preview", "scorer", "judge")
 
@@ -37,15 +39,17 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--weights", type=Path, default=WEIGHTS)
     evaluate.add_argument("--device", default="auto")
     evaluate.add_argument("--count", type=int, default=300, help="single-thing prompts")
-    evaluate.add_argument("--layouts", type=int, default=100, help="of three boxes, each painted in four ways")
+    evaluate.add_argument("--layouts", type=int, default=100, help="of three boxes, each painted in several ways")
     evaluate.add_argument("--guidance", type=float, default=5.0)
+    evaluate.add_argument("--sampler", default=Request().sampler)
+    evaluate.add_argument("--steps", type=int, default=STEPS)
     evaluate.add_argument("--quick", action="store_true", help="120 prompts and 50 layouts")
     evaluate.add_argument("--record", action="store_true", help="write the figures beside the card")
     evaluate.add_argument("--confusion", action="store_true", help="also what was taken for what")
     card = commands.add_parser("card", help="write the model card and its sample sheet from the recorded figures")
     card.add_argument("--weights", type=Path, default=WEIGHTS)
     card.add_argument("--device", default="auto")
-    sheet = commands.add_parser("sheet", help="a few of the evaluation's layouts, each painted in four ways")
+    sheet = commands.add_parser("sheet", help="a few of the evaluation's layouts, each painted in several ways")
     sheet.add_argument("--out", type=Path, default=Path("regions-evaluation.jpg"))
     sheet.add_argument("--weights", type=Path, default=WEIGHTS)
     sheet.add_argument("--device", default="auto")
@@ -95,7 +99,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     from core.storybook.evaluate import Plan, evaluate
     from core.storybook.networks import pick_device
 
-    plan = Plan.quick(options.guidance) if options.quick else Plan(options.count, options.layouts, options.guidance)
+    count, layouts = (120, 50) if options.quick else (options.count, options.layouts)
+    plan = Plan(count, layouts, options.guidance, options.sampler, options.steps)
     return evaluate(options.weights, pick_device(options.device), plan, options.record, options.confusion)
 
 
@@ -119,7 +124,6 @@ def _sheet(options: argparse.Namespace) -> int:
 def _sample(options: argparse.Namespace) -> int:
     from PIL import Image
 
-    from core.request import Request
     from core.storybook.networks import pick_device
     from core.storybook.studio import Studio
 

@@ -30,11 +30,12 @@ MEANING = {
     "right colour": "painting the thing in it would explain its pixels better than any other of the twelve",
     "right side": "the middle of all things lies in the half asked for (left, right, top, bottom); a coin gets 50 %",
     "right thing in a style": "the same, asked for in one of the styles other than flat",
-    "right thing in its box": "three painted boxes, MultiDiffusion, 20 % bootstrapping; counted per box",
-    "with places in words": "the same boxes and seeds, 20 % bootstrapping, and each region's prompt says where its box "
-    "lies, as the page does unless it is told not to",
-    "with 40 % bootstrapping": "the same boxes and seeds",
-    "without bootstrapping": "the same boxes and seeds",
+    "right thing in its box": "three painted boxes, as the Regions tab asks Storybook for them: MultiDiffusion with "
+    "20 % bootstrapping, each region's prompt says where its box lies, small regions look at crops; counted per box",
+    "places not said": "the same boxes and seeds without the places",
+    "on whole pictures": "the same boxes and seeds with the places and without crops",
+    "as published": "the same boxes and seeds without either: MultiDiffusion with 20 % bootstrapping and nothing else",
+    "without bootstrapping": "the same boxes and seeds without that, too",
     "in one prompt": "the same words and seeds without regions, each thing with its place in the words",
     "autoencoder PSNR": "mean over 100 held-out scenes of 256 pixels",
     "scorer: thing of 16": "the scorer picks the one caption of 16 that names the thing of an unseen render, all in "

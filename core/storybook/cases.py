@@ -19,7 +19,6 @@ PHRASES = {"left": "on the left", "right": "on the right", "top": "at the top", 
 COLUMNS = ("on the left", "in the centre", "on the right")
 BACKGROUNDS = ("living room", "meadow", "beach", "snowy field", "plain background")
 BOOTSTRAP = 0.2  # Request's own
-MORE_BOOTSTRAP = 0.4  # what small boxes do better with
 
 
 class Case(NamedTuple):

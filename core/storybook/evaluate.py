@@ -9,17 +9,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from core.models.catalogue import Catalogue
 from core.request import Region, Request
 from core.scorer import Scorer, scorer_folder
 from core.storybook import judge as j
 from core.storybook import networks as n
-from core.storybook.cases import BOOTSTRAP, MORE_BOOTSTRAP, STEPS, Trio, single_cases, styled_cases, trios
+from core.storybook.cases import BOOTSTRAP, STEPS, Trio, single_cases, styled_cases, trios
 from core.storybook.confusion import Verdict, tables
 from core.storybook.data import CANVASES, HELD_OUT_SEED, render_many
 from core.storybook.export import processor
@@ -30,25 +31,31 @@ from core.storybook.vocabulary import COLOURS, THINGS, article
 
 TOLERANCE = 0.03  # other processors round differently; a picture or two of a hundred may turn
 DECIBELS = 0.1  # the same of the autoencoder's PSNR
-BASELINES = ("without bootstrapping", "in one prompt")  # for comparison: less there is nothing worse
+BASELINES = ("as published", "without bootstrapping", "in one prompt")  # for comparison: less there is nothing worse
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is asked. The defaults take about a quarter of an hour on two cores, `quick` a third of that."""
+    """How much is asked, and how. The defaults take about a quarter of an hour on two cores."""
 
     count: int = 300  # single-thing prompts; two thirds as many with a side, a third in a style
-    layouts: int = 100  # of three boxes, each painted in four ways
+    layouts: int = 100  # of three boxes, each painted in several ways
     guidance: float = 5.0
-
-    @classmethod
-    def quick(cls, guidance: float = 5.0) -> Plan:
-        return cls(120, 50, guidance)
+    sampler: str = Request().sampler
+    steps: int = STEPS
 
     @property
     def command(self) -> str:
+        usual = Plan()
+        other = "".join(f" --{name} {value}" for name, value, wanted in
+                        (("sampler", f'"{self.sampler}"', f'"{usual.sampler}"'), ("steps", self.steps, usual.steps))
+                        if value != wanted)
         return (f"python -m core.storybook evaluate --count {self.count} --layouts {self.layouts} "
-                f"--guidance {self.guidance:g}")
+                f"--guidance {self.guidance:g}{other}")
+
+    def settings(self, studio: Studio) -> dict[str, Any]:
+        """What every request of it has in common."""
+        return {"model": studio.model, "guidance": self.guidance, "sampler": self.sampler, "steps": self.steps}
 
 
 class Rate(NamedTuple):
@@ -95,8 +102,8 @@ def singles(studio: Studio, judge: j.Judge, plan: Plan) -> list[Verdict]:
     """One thing a prompt, bare or in a scene, on a side, in a style: what the judge saw of each."""
     cases = (single_cases(plan.count, False) + single_cases(max(4, plan.count * 2 // 3), True)
              + styled_cases(max(5, plan.count // 3)))
-    requests = [Request(prompt=case.prompt, model=studio.model, steps=STEPS, guidance=plan.guidance, seed=10_000 + i)
-                for i, case in enumerate(cases)]
+    settings = plan.settings(studio)
+    requests = [Request(prompt=case.prompt, seed=10_000 + i, **settings) for i, case in enumerate(cases)]
     verdicts = []
     for case, picture in zip(cases, studio.paint(requests), strict=True):
         found, cells = j.look(judge, torch.from_numpy(picture))
@@ -114,20 +121,21 @@ def rates(verdicts: list[Verdict]) -> Figures:
             "right thing in a style": Rate.of_all([v.thing == v.case.thing for v in verdicts if v.case.style])}
 
 
-def ways(trio: Trio, studio: Studio, guidance: float, seed: int) -> dict[str, Request]:
-    """The ways to ask for three things: boxes, with their places said too, with more bootstrapping and without it, one
-    prompt."""
-    how = {"model": studio.model, "steps": STEPS, "guidance": guidance, "seed": seed}
-    return {"right thing in its box": trio.composed(BOOTSTRAP, **how),
-            "with places in words": trio.composed(BOOTSTRAP, say_places=True, **how),
-            "with 40 % bootstrapping": trio.composed(MORE_BOOTSTRAP, **how),
+def ways(trio: Trio, **how: Any) -> dict[str, Request]:
+    """The ways to ask for three things: as the Regions tab does, with less of its help and none, in one prompt."""
+    tab = {"say_places": True, "crop_after": Catalogue().get("storybook").crop_after}
+    return {"right thing in its box": trio.composed(BOOTSTRAP, **tab, **how),
+            "places not said": trio.composed(BOOTSTRAP, **{**tab, "say_places": False}, **how),
+            "on whole pictures": trio.composed(BOOTSTRAP, **{**tab, "crop_after": 1.0}, **how),
+            "as published": trio.composed(BOOTSTRAP, **how),
             "without bootstrapping": trio.composed(0.0, **how),
             "in one prompt": trio.described(**how)}
 
 
 def boxes(studio: Studio, judge: j.Judge, plan: Plan) -> Figures:
     """Three boxes a layout: is each thing in its own? Each way with the same seeds."""
-    asked = [(trio, ways(trio, studio, plan.guidance, 30_000 + i)) for i, trio in enumerate(trios(plan.layouts))]
+    settings = plan.settings(studio)
+    asked = [(trio, ways(trio, seed=30_000 + i, **settings)) for i, trio in enumerate(trios(plan.layouts))]
     flat = [(name, trio, request) for trio, named in asked for name, request in named.items()]
     verdicts: dict[str, list[bool]] = {}
     for (name, trio, _), picture in zip(flat, studio.paint([request for *_, request in flat]), strict=True):
@@ -214,8 +222,8 @@ def record(path: Path, figures: Figures, wrong: Confusions, ceiling: j.Ceiling, 
         "judge on renders": {"thing": ceiling.thing, "colour": ceiling.colour, "in boxes": round(drawn.value, 4)},
         "judge confuses": ceiling.confused,
         "confused": wrong,
-        "sampler": Request().sampler,
-        "steps": STEPS,
+        "sampler": plan.sampler,
+        "steps": plan.steps,
         "guidance": plan.guidance,
         "command": plan.command,
         "hardware": processor() if device.type == "cpu" else torch.cuda.get_device_name(device),
@@ -244,7 +252,10 @@ def evaluate(weights: Path, device: torch.device, plan: Plan, keep: bool = False
     if keep:
         record(path, figures, wrong, ceiling, drawn, plan, device, (time.monotonic() - start) / 60)
         return 0
-    held = json.loads(path.read_text()) if path.exists() else {"figures": {}, "counts": {}}
+    held = json.loads(path.read_text()) if path.exists() else {}
+    if any(held.get(name) != getattr(plan, name) for name in ("sampler", "steps", "guidance")):
+        print("The card's figures are of other settings: nothing to compare with.")
+        return 0
     worse = worse_than(held["figures"], held["counts"], figures)
     for line in worse:
         print(f"WORSE {line}")

@@ -1,4 +1,4 @@
-"""The contact sheet of the regions' evaluation: the same words, asked for in four ways."""
+"""The contact sheet of the regions' evaluation: the same words, asked for in several ways."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from core.storybook.cases import Trio, trios
-from core.storybook.evaluate import ways
+from core.storybook.evaluate import Plan, ways
 from core.storybook.studio import Studio
 
 SIDE = 192  # pixels of one picture
 GAP, HEADER = 8, 26
 INK, PAPER, FRAME = (34, 34, 40), (250, 249, 246), (120, 124, 132)
-HEADINGS = {"in one prompt": "one prompt", "without bootstrapping": "regions",
-            "right thing in its box": "20 % bootstrapping",
-            "with places in words": "20 %, places said", "with 40 % bootstrapping": "40 % bootstrapping"}  # `ways`
+HEADINGS = {"in one prompt": "one prompt", "without bootstrapping": "regions", "as published": "20 % bootstrapping",
+            "on whole pictures": "places said, too", "right thing in its box": "and on crops"}  # names of `ways`
 
 
 def write_sheet(weights: Path, device: torch.device, out: Path, rows: int, guidance: float) -> None:
-    """The evaluation's first layouts, none picked: their boxes, one prompt, regions without and with bootstrapping."""
+    """The evaluation's first layouts, none picked: their boxes, one prompt, and regions with more and more help."""
     studio, chosen = Studio(weights, device), trios(rows)
-    asked = [ways(trio, studio, guidance, 30_000 + i) for i, trio in enumerate(chosen)]
+    settings = Plan(guidance=guidance).settings(studio)
+    asked = [ways(trio, seed=30_000 + i, **settings) for i, trio in enumerate(chosen)]
     painted = list(studio.paint([named[way] for named in asked for way in HEADINGS]))
     font = ImageFont.load_default(13)
     width = GAP + (SIDE + GAP) * (1 + len(HEADINGS))

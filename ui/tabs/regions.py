@@ -61,8 +61,7 @@ class Regions(RunForm):
         super().__init__(studio, bar, model, panel)
         info = studio.info(studio.model)
         self.cell = info.multiple if info else 8
-        first = form.first_request(studio.model, info).replace(say_places=True)  # what a layout file says wins
-        self.start = composition.from_request(first, self.cell)
+        self.start = composition.from_request(composition.first_request(studio.model, info), self.cell)
         self.notes = Notes(SCOPE, first=lambda: lines(hints=composition.hints(self.start)))
         self.tokens = Tokens(scope=SCOPE)
         self.cells, self.download, self.keep = Cells(), Download(), Keep(store="latent-loom.regions")
@@ -160,7 +159,7 @@ class Regions(RunForm):
                        api_visibility="private", js=RESIZE)
         self.canvas.sized(self.take_size, None, [self.width, self.height], **QUICK).then(**remembered)
         self.chosen(self.change_model, inputs, [self.canvas, self.width, self.height, self.sampler, self.schedule,
-                                                self.steps, self.guidance], **QUICK).then(**remembered)
+                                                self.steps, self.guidance, self.crop], **QUICK).then(**remembered)
         for event in (self.chosen, self.keep.recall):
             event(self.offer_words, [self.model], [self.words], **QUICK)
         self.generate.click(self.submit, inputs, [self.notes, self.seed, self.more, self.wide, self.meet],
@@ -237,10 +236,11 @@ class Regions(RunForm):
         canvas = composition.untouched(values["canvas"])
         if info:
             values |= {"width": str(info.width), "height": str(info.height), **form.advised(info, values)}
+            values |= composition.crops_for(info, values)
             canvas = composition.resized(values["canvas"], info.width, info.height, info.multiple)
         schedule = gr.Dropdown(choices=form.schedules(values["sampler"]), value=values["schedule"])
         return (canvas, values["width"], values["height"], values["sampler"], schedule, values["steps"],
-                values["guidance"])
+                values["guidance"], values["crop_after"])
 
     def offer_words(self, model: str) -> dict[str, Any]:
         """The LoRAs and textual inversions for a model."""
@@ -277,7 +277,7 @@ class Regions(RunForm):
         """The form with a layout of the lists in it: the project's at the model's size, one's own as it was saved."""
         preset, info = self.studio.presets_of(owner).get(LAYOUT, name), self.studio.info(values["model"])
         fields = preset.values["fields"]
-        request = Request(**({**composition.settings_only(values), **fields} if preset.own else fields))
+        request = Request(**{**composition.usual(values, info), **fields})
         if info and not preset.own:
             request = composition.scaled(request, info)
         return self._take(values, request, self._cell(values["model"]), preset.values["states"])
@@ -298,7 +298,8 @@ class Regions(RunForm):
             path = find()
             if path.read_bytes()[:8] != PNG:
                 found = layoutfile.sketch(path)
-                request = Request(**{**composition.settings_only(values), **found.fields})
+                info = self.studio.info(values["model"])
+                request = Request(**{**composition.usual(values, info), **found.fields})
                 return self._take(values, request, cell, found.states)
             request = metadata.read_png(path)
             if not request.regions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,18 @@ def form_of(request: Request) -> dict[str, Any]:
 ])
 def test_a_composition_survives_the_canvas(request_: Request) -> None:
     assert composition.to_request(form_of(request_)) == request_
+
+
+def test_small_regions_begin_with_what_suits_the_model() -> None:
+    other = replace(INFO, name="mine", path="/models/mine")
+    assert [composition.settings_of(composition.first_request(info.name, info))["crop_after"]
+            for info in (INFO, other)] == ["0", "100"]
+    assert composition.crops_for(other, {"crop_after": "0"}) == {"crop_after": "100"}
+    assert composition.crops_for(INFO, {"crop_after": "100"}) == {"crop_after": "0"}
+    assert composition.crops_for(INFO, {"crop_after": "35"}) == composition.crops_for(other, {"crop_after": "35"}) == {}
+    canvas = {"canvas": {"width": 384, "height": 256}}
+    assert composition.usual(canvas, other) == {"width": 384, "height": 256, "crop_after": 1.0}
+    assert composition.usual(canvas, INFO)["crop_after"] == 0.0
 
 
 def test_boxes_become_the_paint_they_cover() -> None:

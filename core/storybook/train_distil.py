@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from core.storybook import networks as n
+from core.storybook.closeups import CloseUps
 from core.storybook.lessons import Lessons
 from core.storybook.loop import Batch, Run, fit
 from core.storybook.sampling import Parts, decode, embed, noise_of
@@ -112,9 +113,9 @@ def few_steps(parts: Parts, prompts: list[str], side: int, steps: int = 4) -> Te
 
 
 def distil_stage(run: Run) -> list[float]:
-    """Trains on both sizes of canvas in turn from folder/unet, and writes folder/quick -> this run's losses."""
+    """Trains on both sizes of canvas and on close-ups, from folder/unet; writes folder/quick -> this run's losses."""
     folder, device = run.folder, run.device
-    lessons = [Lessons(run, size) for size in (128, 256)]
+    lessons: list[Lessons | CloseUps] = [Lessons(run, 128), Lessons(run, 256), CloseUps(run)]
     torch.manual_seed(5)
     student = Consistency(folder, device)
     vae: n.Network = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval()
@@ -122,7 +123,7 @@ def distil_stage(run: Run) -> list[float]:
     text.to(device)
 
     def draw(generator: torch.Generator) -> Batch:
-        return lessons[int(torch.randint(2, (), generator=generator))].draw(generator)
+        return lessons[int(torch.randint(len(lessons), (), generator=generator))].draw(generator)
 
     def sheet(ema: dict[str, nn.Module], samples: int) -> None:
         pictures = few_steps(Parts(make_tokenizer(), text, ema["unet"], vae), SHEET, 32)

@@ -54,10 +54,13 @@ def test_a_close_up_is_the_crop_that_the_engine_shows_a_region_painted_there():
         assert (seen.rows, seen.columns) == (rows, columns)
 
 
-def test_it_holds_its_thing_and_is_small():
-    for one, _, thing in found(300):
+def test_it_holds_its_thing_and_no_other_and_is_small():
+    for one, scene, thing in found(300):
         x0, y0, x1, y1 = (min(max(edge, 0.0), 1.0) * c.CELLS for edge in thing.box())
         assert one.left <= x0 and one.top <= y0 and x1 <= one.left + one.width and y1 <= one.top + one.height
+        across, down = (one.left, one.left + one.width), (one.top, one.top + one.height)
+        assert not any(across[0] < other.x * c.CELLS < across[1] and down[0] < other.y * c.CELLS < down[1]
+                       for other in scene.things if other is not thing)
         assert 16 <= one.height <= 24 and 16 <= one.width <= 24 and one.height % 8 == one.width % 8 == 0
 
 

@@ -59,13 +59,20 @@ def cells_of(low: float, high: float) -> tuple[int, int]:
 
 
 def close_up(number: int, scene: Scene, thing: Thing, rng: random.Random) -> CloseUp | None:
-    """A box painted around a thing, more or less closely, as its region sees it; None where that is no small one."""
+    """A box painted around a thing, more or less closely, as its region sees it.
+
+    None where that is no small one, or where it shows another thing than at its edges: words that pass over what is
+    plainly there teach that "a red sofa" comes with company.
+    """
     x0, y0, x1, y1 = (edge + rng.uniform(0, SLACK) * side
                       for edge, side in zip(thing.box(), (-1, -1, 1, 1), strict=True))
     box: Box = max(0.0, x0), max(0.0, y0), min(1.0, x1), min(1.0, y1)
     columns, rows = (span_of_crop(*cells_of(low, high), CELLS, CELLS // 2)
                      for low, high in ((box[0], box[2]), (box[1], box[3])))
     if max(len(rows), len(columns)) > LARGEST:
+        return None
+    others = [(other.x * CELLS, other.y * CELLS) for other in scene.things if other is not thing]
+    if any(columns[0] <= x <= columns[-1] + 1 and rows[0] <= y <= rows[-1] + 1 for x, y in others):
         return None
     words = phrase_of(thing, scene, rng)
     if rng.random() < PLACED_SHARE:

@@ -26,7 +26,7 @@ def folder(tmp_path_factory) -> Path:
     made = tmp_path_factory.mktemp("distil")
     unpack(WEIGHTS, made)
     for size in (128, 256):
-        scenes = d.render_many(d.CANVASES[size], d.CANVASES[size].first_seed, 4)
+        scenes = d.render_many(d.CANVASES[size], d.CANVASES[size].first_seed, 16)
         (made / f"scenes{size}").mkdir()
         d.write_shard(d.shard_path(made, size, 0), scenes)
     return made

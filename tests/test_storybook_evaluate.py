@@ -10,16 +10,18 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from core.models.catalogue import Catalogue
 from core.request import Request
-from core.storybook import WEIGHTS, vocabulary
+from core.storybook import WEIGHTS, card, vocabulary
 from core.storybook import judge as j
 from core.storybook.cases import Case, single_cases, styled_cases, trios
 from core.storybook.colours import colour_votes, name_colour
 from core.storybook.confusion import Verdict, tables
 from core.storybook.draw import PALETTE, jitter
 from core.storybook.evaluate import BASELINES, Plan, Rate, evaluate, ways, worse_than
+from core.storybook.scenes import render
 from core.storybook.studio import Studio
 from core.storybook.things import draw_thing
 from ui import composition
@@ -249,7 +251,7 @@ def test_the_studio_paints_what_a_person_gets():
 def small_weights(tmp_path):
     """The shipped weights with an untrained judge and no scorer."""
     for part in WEIGHTS.iterdir():
-        if part.name not in ("judge", "scorer", "figures.json"):
+        if part.name not in ("judge", "scorer", "figures.json", "README.md", "samples.jpg", "renders.jpg"):
             (tmp_path / part.name).symlink_to(part)
     j.save_judge(j.Judge(), tmp_path / "judge")
     return tmp_path
@@ -275,3 +277,15 @@ def test_an_evaluation_is_recorded_and_a_worse_one_fails(small_weights, monkeypa
     assert "WORSE autoencoder PSNR" in capsys.readouterr().out
     assert evaluate(small_weights, CPU, Plan(4, 1, steps=3)) == 0  # other settings are not compared
     assert "other settings" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not (WEIGHTS / "model_index.json").exists(), reason="no weights exported yet")
+def test_the_card_shows_renders_beside_samples_of_the_same_captions(small_weights, monkeypatch):
+    monkeypatch.setattr(card, "SIDE", 1)
+    (small_weights / "figures.json").symlink_to(WEIGHTS / "figures.json")
+    card.write_card(small_weights, CPU)
+    text = (small_weights / "README.md").read_text()
+    renders, samples = (np.asarray(Image.open(small_weights / name), float) for name in ("renders.jpg", "samples.jpg"))
+    assert renders.shape == samples.shape == (128, 128, 3) and np.abs(renders - samples).mean() > 3
+    shown = [scene.caption for scene in (render(card.HELD_OUT_SEED + 1000 + i) for i in range(2)) if scene.caption]
+    assert "| ![renders](renders.jpg) | ![samples](samples.jpg) |" in text and f"Row by row: {shown[0]}." in text

@@ -16,7 +16,7 @@ from core.storybook.evaluate import Plan
 from core.storybook.export import folder_bytes
 from core.storybook.studio import Studio
 from core.storybook.train_diffusion import save_grid
-from core.storybook.vocabulary import COLOURS, SCENES, STYLES, THINGS, examples
+from core.storybook.vocabulary import COLOURS, SCENES, STYLES, THINGS
 
 BARS = {  # first version, full quality
     "right thing": (0.60, 0.90),
@@ -42,17 +42,7 @@ MEANING = {
     "its colour (by chance 6 %); and the same of the thing's own box, as region scores see it",
     "scorer: colour of 12": "likewise of the twelve captions that differ in the colour (by chance 8 %)",
 }
-PROMPTS = [
-    *examples(),
-    "a green ball",
-    "a white cat on a plain blue background",
-    "a blue car on a city street",
-    "a yellow star at the top left",
-    "a pink house on a meadow",
-    "a black dog on the right",
-    "a purple flower in the desert",
-    "a tree",
-]
+SIDE = 6  # pictures a side of samples.jpg and renders.jpg
 
 
 def _shown(value: float) -> str:
@@ -60,46 +50,51 @@ def _shown(value: float) -> str:
 
 
 def write_card(weights: Path, device: torch.device) -> None:
-    """Writes README.md, samples.jpg (18 prompts) and renders.jpg (what training pictures look like)."""
+    """Writes README.md, renders.jpg (what training pictures look like) and samples.jpg (made of the same captions)."""
     guidance = Plan().guidance
-    write_pictures(weights, device, guidance)
+    captions = write_pictures(weights, device, guidance)
     held = json.loads((weights / "figures.json").read_text())
     training = json.loads((weights / "training.json").read_text())
     notes = weights / "NOTES.md"
-    parts = [introduction(folder_bytes(weights), guidance), quality(held), provenance(training)]
+    parts = [introduction(folder_bytes(weights), captions, guidance), quality(held), provenance(training)]
     if notes.exists():
         parts.append(notes.read_text().strip())
     (weights / "README.md").write_text("\n\n".join(parts) + "\n")
 
 
-def write_pictures(weights: Path, device: torch.device, guidance: float) -> None:
-    """samples.jpg and renders.jpg, at half size."""
+def write_pictures(weights: Path, device: torch.device, guidance: float) -> list[str]:
+    """renders.jpg and samples.jpg, at half size -> their captions."""
+    count = SIDE * SIDE
+    scenes = render_many(CANVASES[256], HELD_OUT_SEED + 1000, 2 * count)
+    chosen = [i for i, caption in enumerate(scenes.captions) if caption][:count]
+    captions = [scenes.captions[i] for i in chosen]
     studio = Studio(weights, device)
-    asked = [Request(prompt=prompt, model=studio.model, seed=i, guidance=guidance) for i, prompt in enumerate(PROMPTS)]
-    samples = torch.from_numpy(np.stack([_half(picture) for picture in studio.paint(asked)]))
-    save_grid(samples, weights / "samples.jpg", 6, quality=82)
-    renders = [_half(picture) for picture in render_many(CANVASES[256], HELD_OUT_SEED + 1000, 12).pictures]
-    save_grid(torch.from_numpy(np.stack(renders)), weights / "renders.jpg", 6, quality=82)
+    settings = Plan(guidance=guidance).settings(studio)
+    asked = [Request(prompt=caption, seed=i, **settings) for i, caption in enumerate(captions)]
+    for name, pictures in (("renders", [scenes.pictures[i] for i in chosen]), ("samples", studio.paint(asked))):
+        halves = torch.from_numpy(np.stack([_half(one) for one in pictures]))
+        save_grid(halves, weights / f"{name}.jpg", SIDE, quality=82)
+    return captions
 
 
 def _half(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).reduce(2))
 
 
-def introduction(size: int, guidance: float) -> str:
+def introduction(size: int, captions: list[str], guidance: float) -> str:
     """What it is, and how it looks. size: bytes of all files."""
-    plain = Request()
+    plain = Plan(guidance=guidance)
     return "\n\n".join([
         "# Storybook",
         "A small latent diffusion model of a storybook world, trained by this project on pictures it draws itself "
         f"({len(THINGS)} things, {len(COLOURS)} colours, {len(SCENES)} scenes, {len(STYLES)} styles). "
         "The folder loads in plain diffusers: `StableDiffusionPipeline.from_pretrained(path)`. 256 x 256 pixels, "
         f"v prediction. All files: {size / 2**20:.1f} MiB, float16.",
-        "![samples](samples.jpg)",
-        f"Samples at {plain.width} pixels (shown at half size), {plain.steps} steps of {plain.sampler}, guidance "
-        f"{guidance:g}, seeds 0 to {len(PROMPTS) - 1}, one each, none picked. Row by row: " + "; ".join(PROMPTS) + ".",
-        "![renders](renders.jpg)",
-        "What it was trained on: renders of the scene grammar.",
+        "| renders, such as it was trained on | samples of the same captions |\n|---|---|\n"
+        "| ![renders](renders.jpg) | ![samples](samples.jpg) |",
+        "Both are of scenes that training never saw, none picked, shown at half size; samples at 256 pixels by "
+        f"{plain.steps} steps of {plain.sampler}, guidance {guidance:g}, seeds 0 to {len(captions) - 1}. Row by row: "
+        + "; ".join(captions) + ".",
     ])
 
 

@@ -1,8 +1,9 @@
-"""The distil stage: a U-Net that needs 4 passes instead of 40, by latent consistency (Luo et al., arXiv:2310.04378).
+"""The distil stage: a U-Net that needs 4 passes instead of 40.
 
-It learns to jump from any point of the guided model's path to the path's end, by agreeing with itself one step further
-along; guidance is a fixed one, so the words are asked once. What it learnt fits into a LoRA (arXiv:2311.05556):
-`difference` of the two U-Nets.
+It learns where the guided model's path ends, at the four points where a consistency sampler asks (Luo et al., latent
+consistency, arXiv:2310.04378), from whole paths of the model itself (Luhman and Luhman, arXiv:2101.02388): what to say
+is then known from the first step on, and need not spread from the path's end as in consistency training. Guidance is a
+fixed one, so the words are asked once. What it learnt fits into a LoRA (arXiv:2311.05556): `difference` of the U-Nets.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, LCMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, LCMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel
@@ -23,10 +24,10 @@ from core.storybook.sampling import Parts, decode, embed, noise_of
 from core.storybook.tokens import encode, make_tokenizer
 from core.storybook.train_diffusion import SHEET, save_grid
 
-RATE = 3e-4
+RATE = 4e-4
 GUIDANCE = 5.0
-POINTS = 50  # of the path, as LCMScheduler places its steps on it
-AHEAD = 2  # points from a question to the one it must agree with
+POINTS = 999, 759, 499, 259  # timesteps at which LCMScheduler asks for 4 steps
+PATH = 999, 919, 839, 759, 669, 579, 499, 379, 259, 149, 49  # timesteps at which the teacher is asked, by DPM++ 2M
 BOUNDARY = 0.5, 10.0  # sigma_data and the scale of timesteps in LCMScheduler's boundary condition
 HUBER = 0.03  # below this a difference counts squared
 RANK = 64
@@ -40,8 +41,8 @@ def boundary(t: Tensor) -> tuple[Tensor, Tensor]:
     return skip[:, None, None, None], (scaled / (scaled**2 + data**2).sqrt())[:, None, None, None]
 
 
-class Consistency(nn.ModuleDict):
-    """The student, "unet", and the loss that ties it to the guided teacher's path."""
+class Student(nn.ModuleDict):
+    """The student, "unet", and the loss that ties it to the guided teacher's paths."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         def load() -> n.Network:
@@ -60,46 +61,44 @@ class Consistency(nn.ModuleDict):
         self.device = device
         self.alphas = n.make_scheduler().alphas_cumprod.to(device)
 
-    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Signal and noise of x_t at timesteps t (B), each (B, 1, 1, 1)."""
-        alpha = self.alphas[t][:, None, None, None]
-        return alpha.sqrt(), (1 - alpha).sqrt()
-
     def answer(self, x: Tensor, t: Tensor, words: Tensor) -> Tensor:
-        """Where the path through x at t ends, (B, 4, h, w)."""
-        (signal, noise), (skip, out) = self.at(t), boundary(t)
+        """Where the path through x at t (B) ends, (B, 4, h, w)."""
+        alpha, (skip, out) = self.alphas[t][:, None, None, None], boundary(t)
         v = self["unet"](x.contiguous(memory_format=torch.channels_last), t, words).sample.float()
-        return skip * x + out * (signal * x - noise * v)
+        return skip * x + out * (alpha.sqrt() * x - (1 - alpha).sqrt() * v)
 
-    def ahead(self, x: Tensor, t: Tensor, s: Tensor, words: Tensor, silence: Tensor) -> Tensor:
-        """One DDIM step of the guided teacher, from t to s."""
+    @torch.no_grad()
+    def path(self, x: Tensor, words: Tensor, silence: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The guided teacher's way from noise x (B, 4, h, w) -> (what it was at POINTS, its end)."""
         (teacher,) = self._teacher
-        both, texts = torch.cat([x, x]), torch.cat([silence, words])
-        away, towards = teacher(both.contiguous(memory_format=torch.channels_last), torch.cat([t, t]),
-                                texts).sample.float().chunk(2)
-        v = away + GUIDANCE * (towards - away)
-        (signal, noise), (next_signal, next_noise) = self.at(t), self.at(s)
-        return next_signal * (signal * x - noise * v) + next_noise * (noise * x + signal * v)
+        scheduler: n.Network = DPMSolverMultistepScheduler.from_config(n.make_scheduler().config)
+        scheduler.set_timesteps(timesteps=list(PATH))
+        texts, seen = torch.cat([silence, words]), []
+        for t in PATH:
+            if t in POINTS:
+                seen.append(x)
+            both = torch.cat([x, x]).contiguous(memory_format=torch.channels_last)
+            away, towards = teacher(both, t, texts).sample.float().chunk(2)
+            x = scheduler.step(away + GUIDANCE * (towards - away), t, x).prev_sample
+        return seen, x
 
     def loss(self, part: Batch) -> tuple[Tensor, dict[str, float]]:
-        held = {name: rows.to(self.device) for name, rows in part.items()}
-        t = (held["t"] * POINTS // 1000 + 1) * (1000 // POINTS) - 1
-        s = (t - AHEAD * 1000 // POINTS).clamp(min=0)
-        signal, noise = self.at(t)
-        x = signal * held["x0"] + noise * held["noise"]
+        noise, ids = part["noise"].to(self.device), part["ids"].to(self.device)
         (text,) = self._text
         with n.autocast(self.device):
             with torch.no_grad():
-                words = text(held["ids"]).last_hidden_state
-                silence = text(self._silence).last_hidden_state.expand(len(x), -1, -1)
-                wanted = self.answer(self.ahead(x, t, s, words, silence), s, words)
-            guess = self.answer(x, t, words)
-        error = (guess - wanted).square()
-        return ((error + HUBER**2).sqrt() - HUBER).mean(), {"rms": error.mean().sqrt().item()}
+                words = text(ids).last_hidden_state
+                silence = text(self._silence).last_hidden_state.expand(len(noise), -1, -1)
+            seen, end = self.path(noise, words, silence)
+            t = torch.tensor(POINTS, device=self.device).repeat_interleave(len(noise))
+            guess = self.answer(torch.cat(seen), t, words.repeat(len(POINTS), 1, 1))
+        error = (guess - end.repeat(len(POINTS), 1, 1, 1)).square()
+        first, *_, last = error.detach().mean((1, 2, 3)).sqrt().view(len(POINTS), -1).mean(1).tolist()
+        return ((error + HUBER**2).sqrt() - HUBER).mean(), {"rms first": first, "rms last": last}
 
 
 @torch.no_grad()
-def few_steps(parts: Parts, prompts: list[str], side: int, steps: int = 4) -> Tensor:
+def few_steps(parts: Parts, prompts: list[str], side: int, steps: int = len(POINTS)) -> Tensor:
     """Prompts -> (B, 8 side, 8 side, 3) uint8, each of its own seed, unguided."""
     scheduler: n.Network = LCMScheduler.from_config(n.make_scheduler().config)
     scheduler.set_timesteps(steps, device=parts.unet.device)
@@ -117,13 +116,16 @@ def distil_stage(run: Run) -> list[float]:
     folder, device = run.folder, run.device
     lessons: list[Lessons | CloseUps] = [Lessons(run, 128), Lessons(run, 256), CloseUps(run)]
     torch.manual_seed(5)
-    student = Consistency(folder, device)
+    student = Student(folder, device)
     vae: n.Network = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval()
     text: n.Network = CLIPTextModel.from_pretrained(folder / "text_encoder")
     text.to(device)
 
     def draw(generator: torch.Generator) -> Batch:
-        return lessons[int(torch.randint(len(lessons), (), generator=generator))].draw(generator)
+        """Only what to paint, and the noise that it begins with; each is asked at every point."""
+        held = lessons[int(torch.randint(len(lessons), (), generator=generator))].draw(generator)
+        count = max(2, len(held["ids"]) // len(POINTS))
+        return {name: held[name][:count] for name in ("noise", "ids")}
 
     def sheet(ema: dict[str, nn.Module], samples: int) -> None:
         pictures = few_steps(Parts(make_tokenizer(), text, ema["unet"], vae), SHEET, 32)

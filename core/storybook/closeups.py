@@ -28,6 +28,8 @@ SIDE = 256  # pixels of the scenes that are cut
 CELLS = 32  # of their latents a side
 LARGEST = 24  # cells a side of a close-up
 SLACK = 0.12  # of the picture's side, the most that a box leaves free beside its thing
+BOXES = 3  # around each thing, one closer than the other
+EDGES_SHARE = 0.3  # of those with pieces of other things at their edges are taken
 PLACED_SHARE = 0.3  # of the words say where in the whole picture the box lies, as `Request.say_places` does
 
 
@@ -58,11 +60,17 @@ def cells_of(low: float, high: float) -> tuple[int, int]:
     return int(low * CELLS), max(int(low * CELLS), math.ceil(high * CELLS) - 1)
 
 
+def overlap(box: Box, columns: tuple[int, ...], rows: tuple[int, ...]) -> bool:
+    """Whether some of a box (0..1) lies in these cells."""
+    x0, y0, x1, y1 = (edge * CELLS for edge in box)
+    return x1 >= columns[0] and x0 <= columns[-1] + 1 and y1 >= rows[0] and y0 <= rows[-1] + 1
+
+
 def close_up(number: int, scene: Scene, thing: Thing, rng: random.Random) -> CloseUp | None:
     """A box painted around a thing, more or less closely, as its region sees it.
 
-    None where that is no small one, or where it shows another thing than at its edges: words that pass over what is
-    plainly there teach that "a red sofa" comes with company.
+    None where that is no small one, or where it shows another thing than at its edges, and mostly there, too: words
+    that pass over what is plainly there teach that "a red sofa" comes with company.
     """
     x0, y0, x1, y1 = (edge + rng.uniform(0, SLACK) * side
                       for edge, side in zip(thing.box(), (-1, -1, 1, 1), strict=True))
@@ -71,8 +79,9 @@ def close_up(number: int, scene: Scene, thing: Thing, rng: random.Random) -> Clo
                      for low, high in ((box[0], box[2]), (box[1], box[3])))
     if max(len(rows), len(columns)) > LARGEST:
         return None
-    others = [(other.x * CELLS, other.y * CELLS) for other in scene.things if other is not thing]
-    if any(columns[0] <= x <= columns[-1] + 1 and rows[0] <= y <= rows[-1] + 1 for x, y in others):
+    others = [other for other in scene.things if other is not thing]
+    if any(overlap(other.box(), columns, rows) for other in others) and rng.random() > EDGES_SHARE or \
+            any(overlap((other.x, other.y, other.x, other.y), columns, rows) for other in others):
         return None
     words = phrase_of(thing, scene, rng)
     if rng.random() < PLACED_SHARE:
@@ -90,7 +99,8 @@ class CloseUps:
         by_shape: dict[tuple[int, int], list[CloseUp]] = {}
         scenes = [(number, scene) for number, scene in enumerate(told(paths, captions)) if scene]
         for number, scene in scenes:
-            for found in filter(None, (close_up(number, scene, thing, rng) for thing in scene.things)):
+            boxes = (close_up(number, scene, thing, rng) for thing in scene.things for _ in range(BOXES))
+            for found in filter(None, boxes):
                 by_shape.setdefault((found.height, found.width), []).append(found)
         if not by_shape:
             raise FileNotFoundError(f"no scenes of this grammar in {run.folder}: run --stage render first")

@@ -143,6 +143,22 @@ def test_a_later_follower_takes_over(jobs: Jobs) -> None:
     assert second[-1]["state"] == "done"
 
 
+def test_forever_that_ends_between_two_runs_is_told(jobs: Jobs) -> None:
+    desk = Desk(jobs)
+    job = finished(jobs, small())
+    jobs.go_on_forever(job.owner, "")  # without a run to follow: nothing comes
+    desk.add("page", job)
+
+    async def ended() -> list[dict[str, Any]]:
+        states = []
+        async for state in desk.follow("page"):
+            states.append(state)
+            jobs.end_forever(job.owner)  # as from the queue's panel, after the run's last change
+        return states
+
+    assert [state["forever"] for state in asyncio.run(ended())] == [True, False]
+
+
 def test_leaving_while_waiting_lets_go_of_the_job(jobs: Jobs) -> None:
     desk = Desk(jobs)
     job = jobs.submit(small(steps=30))

@@ -146,20 +146,27 @@ class Desk:
         turn = self._turn[page] = turn_after(self._turn.get(page, 0))
         while self._turn.get(page) == turn and (runs := self._pages.get(page)):
             runs[:] = [job for job in runs if not job.over] or runs[-1:]
-            job = self._foremost(runs)
+            job, told = self._foremost(runs), False
             async with contextlib.aclosing(_ticks(self.jobs, job)) as ticks:
                 async for _ in ticks:
                     if self._turn.get(page) != turn:
                         return
-                    behind = [other.id for other in runs if other is not job]
-                    yield {**state_of(job, self.jobs, behind, self.scope), "turn": turn}
+                    state = self._state(job, runs, turn)
+                    told = state["forever"]
+                    yield state
                     if not job.over and self._foremost(runs) is not job:
                         break
             if job.settled and runs == [job]:
                 if following := await self._one_more(page, turn, job):
                     runs.append(following)
                 elif self._turn.get(page) == turn:  # it stays on the stage, and is where a reload comes back to
+                    if told:  # ended elsewhere after the run's last change
+                        yield self._state(job, runs, turn)
                     self._pages.pop(page, None)
+
+    def _state(self, job: Job, runs: Sequence[Job], turn: int) -> State:
+        behind = [other.id for other in runs if other is not job]
+        return {**state_of(job, self.jobs, behind, self.scope), "turn": turn}
 
     def _foremost(self, runs: Sequence[Job]) -> Job:
         """What is worth looking at: what runs, else what comes next, else what is paused."""

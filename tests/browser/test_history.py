@@ -93,6 +93,30 @@ def test_a_picture_is_found_kept_thrown_away_and_opened_again(visit: Any, own: S
     has_value(page.get_by_role("spinbutton", name="Steps", exact=True), "5")
 
 
+def test_what_is_done_while_a_picture_is_fetched_is_not_done_to_the_one_before(visit: Any, tmp_path: Path) -> None:
+    fill(tmp_path / "outputs", 2)
+    with served(tmp_path, lambda: FakeRunner(0.02)) as running:
+        page = visit(running)
+        page.get_by_role("tab", name="History").click()
+        page.get_by_role("list", name="Pictures").get_by_role("listitem").first.click()
+        large = page.get_by_role("dialog", name="Picture of the history")
+        has_count(large.get_by_role("img"), 1)
+        held: list[Any] = []
+        page.route("**/component_server/**", lambda route: held.append(route))  # the studio takes its time
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("f")
+        page.keyboard.press("Delete")
+        page.wait_for_timeout(300)
+        asked = [route.request.post_data_json["fn_name"] for route in held]
+        assert "detail" in asked and "change" not in asked
+        for route in held:
+            route.continue_()
+        page.unroute("**/component_server/**")
+        is_shown(large.get_by_role("button", name="Favourite", pressed=False))
+        page.keyboard.press("Escape")
+        page.get_by_text("2 pictures").wait_for()
+
+
 def test_a_foreign_picture_dropped_onto_the_page_brings_its_settings(visit: Any, own: Served, tmp_path: Path) -> None:
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text("parameters", FOREIGN)

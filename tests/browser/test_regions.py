@@ -100,7 +100,7 @@ def test_two_painted_regions_become_a_picture_and_come_back_from_it(visit: Any, 
     page.get_by_role("spinbutton", name="Steps", exact=True).fill("4")
     page.get_by_role("button", name="Generate").click()
     page.get_by_role("img", name="Picture, finished").wait_for()
-    line(page, "status").filter(has_text=re.compile(r"evaluations, about [\d.]+ s$")).wait_for()  # known by now
+    line(page, "status").filter(has_text=re.compile(r"evaluations.*, about [\d.]+ s$")).wait_for()  # known by now
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     with tempfile.TemporaryDirectory() as folder:

@@ -236,7 +236,7 @@ export function mount({ element, props, trigger, server }) {
   function changed(k, row) {
     const rows = blocks.get(Math.floor(k / BLOCK));
     const before = rows?.[k % BLOCK];
-    if (rows) rows[k % BLOCK] = { ...before, ...row };
+    if (before?.id === row.id) rows[k % BLOCK] = { ...before, ...row };
     if (String(before?.tags) !== String(row.tags)) choices();
     paint();
   }

@@ -16,7 +16,11 @@ export class Large {
     part.large.addEventListener("click", (event) => event.target === part.large && part.large.close());
     // of the document: a button that had the focus may have been disabled, and then no element has it
     document.addEventListener("keydown", (event) => part.large.open && this.#key(event));
-    part.large.addEventListener("close", () => grid.go(this.at));
+    part.large.addEventListener("close", () => {
+      this.#forget();
+      this.#paint();
+      grid.go(this.at);
+    });
     part.left.addEventListener("click", () => this.#step(-1));
     part.right.addEventListener("click", () => this.#step(1));
     part.favourite.addEventListener("click", () => this.#change({ favourite: !this.detail?.favourite }));
@@ -35,7 +39,7 @@ export class Large {
 
   async show(k) {
     const { part, grid } = this;
-    const turn = ++this.turn;
+    const turn = this.#forget();
     this.at = k;
     if (!part.large.open) part.large.showModal();
     const row = await grid.entry(k);
@@ -44,6 +48,13 @@ export class Large {
     this.detail = detail.error ? null : detail;
     part["large-line"].textContent = detail.error || "";
     this.#paint();
+  }
+
+  // What is done from now on is not done to the picture before.
+  #forget() {
+    this.detail = null;
+    this.turn += 1;
+    return this.turn;
   }
 
   #paint() {
@@ -96,11 +107,11 @@ export class Large {
     const { detail, at } = this;
     if (!detail) return;
     const answer = await this.grid.ask("change", { id: detail.id, ...what });
+    if (!answer.error) this.grid.changed(at, answer);
     if (this.detail !== detail) return;
     this.part["large-line"].textContent = answer.error || "";
     if (answer.error) return;
     Object.assign(detail, { favourite: answer.favourite, tags: answer.tags });
-    this.grid.changed(at, answer);
     this.#paint();
   }
 

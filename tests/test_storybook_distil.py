@@ -1,19 +1,21 @@
-"""The distil stage against diffusers: its points, its boundary, its LoRA."""
+"""The distil stage against diffusers: its points and its boundary; what it leaves."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers import LCMScheduler, UNet2DConditionModel
-from safetensors.torch import save_file
 
+from core.models.catalogue import Catalogue
 from core.storybook import WEIGHTS
 from core.storybook import data as d
 from core.storybook import networks as n
 from core.storybook import train_distil as td
+from core.storybook.__main__ import main
 from core.storybook.export import unpack
 from core.storybook.loop import Run
 from core.storybook.sampling import Parts, ddim, guided
@@ -79,41 +81,36 @@ def test_it_learns_at_the_points_that_four_steps_ask_at():
     assert tuple(scheduler.timesteps.tolist()) == td.POINTS and set(td.POINTS) < set(td.PATH)
 
 
-def test_a_few_steps_of_it_change_weights_and_neither_biases_nor_norms(folder):
-    losses = td.distil_stage(Run(folder, 5, CPU, batch=2, steps=3))
+@pytest.fixture(scope="module")
+def losses(folder) -> list[float]:
+    """Of a few steps of it, which leave their network in the folder."""
+    return td.distil_stage(Run(folder, 5, CPU, batch=2, steps=3))
+
+
+def test_a_few_steps_of_it_change_weights_and_neither_biases_nor_norms(folder, losses):
     assert len(losses) == 3 and all(np.isfinite(losses))
-    base, tuned = (UNet2DConditionModel.from_pretrained(folder / name).state_dict() for name in ("unet", "quick"))
+    base, tuned = (UNet2DConditionModel.from_pretrained(folder / name).state_dict() for name in ("unet", "lcm"))
     changed = {name for name in base if not torch.equal(base[name], tuned[name])}
     assert changed and all(base[name].ndim > 1 for name in changed)
 
 
-def test_the_difference_is_a_lora_that_diffusers_loads(folder, tmp_path):
-    base, tuned = (UNet2DConditionModel.from_pretrained(folder / "unet") for _ in range(2))
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in tuned.parameters():
-            if parameter.ndim > 1:  # of low rank, as what is learnt in a short time is
-                flat = parameter.flatten(1)
-                a, b = (torch.randn(side, 3, generator=generator) for side in flat.shape)
-                flat += 0.02 * flat.std() * (a @ b.T)
-    asked = {"sample": torch.randn(1, 4, 16, 16), "timestep": 500,
-             "encoder_hidden_states": torch.randn(1, n.TEXT_LENGTH, n.TEXT_WIDTH)}
-    with torch.no_grad():
-        before, wanted = base(**asked).sample, tuned(**asked).sample
-        save_file(td.difference(base, tuned), tmp_path / "quick.safetensors")
-        base.load_lora_adapter(str(tmp_path), weight_name="quick.safetensors", prefix="unet")
-        found = base(**asked).sample
-    assert (found - wanted).abs().max() < 0.01 * (before - wanted).abs().max()
+def test_what_was_known_of_a_path_is_taken_again(student, monkeypatch):
+    """By the name of a part's first sample, and the oldest is forgotten first."""
+    gone = []
+    monkeypatch.setattr(student, "path", lambda x, words, silence: gone.append(x) or ([x], x))
+    monkeypatch.setattr(td, "KEPT", 1)
+    monkeypatch.setattr(n, "workers", lambda device: 2)
+    x = torch.zeros(1)
+    for name in (1, 2, 1, 2, 3, 1):
+        student.known_path(name, x + name, x, x)
+    assert [int(one) for one in gone] == [1, 2, 3, 1]
 
 
-def test_a_rank_too_low_leaves_out_the_smallest_directions(folder):
-    base, tuned = (UNet2DConditionModel.from_pretrained(folder / "unet") for _ in range(2))
-    layer = dict(tuned.named_modules())["mid_block.attentions.0.proj_in"]
-    change = torch.randn(192, 192, generator=torch.Generator().manual_seed(2))
-    with torch.no_grad():
-        layer.weight += change[:, :, None, None]
-    held = td.difference(base, tuned, 16)
-    name = "unet.mid_block.attentions.0.proj_in"
-    made = (held[f"{name}.lora_B.weight"].float().flatten(1) @ held[f"{name}.lora_A.weight"].float().flatten(1))
-    left = torch.linalg.svdvals(change)[16:]
-    assert float((change - made).norm()) == pytest.approx(float(left.norm()), rel=0.01)
+def test_its_network_is_exported_as_a_model_that_the_studio_sets_to_few_steps(folder, losses, tmp_path):
+    out = tmp_path / "storybook-lcm"
+    assert main(["export", "--data", str(folder), "--out", str(out), "--lcm"]) == 0
+    wanted, made = (UNet2DConditionModel.from_pretrained(one).state_dict() for one in (folder / "lcm", out / "unet"))
+    assert all(torch.equal(wanted[name].half(), made[name].half()) for name in wanted)
+    info = Catalogue(tmp_path).get("storybook-lcm")
+    assert info.advice and (info.advice.sampler, info.advice.steps, info.advice.guidance) == ("LCM", 4, 1)
+    assert "distil" in json.loads((out / "training.json").read_text())

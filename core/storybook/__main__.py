@@ -32,6 +32,8 @@ def parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="training folder -> weights folder")
     export.add_argument("--data", type=Path, default=Path("storybook-data"))
     export.add_argument("--out", type=Path, default=WEIGHTS)
+    export.add_argument("--lcm", action="store_true", help="the distil stage's network; name the folder ...-lcm, and "
+                        "the studio sets what it wants")
     unpack = commands.add_parser("unpack", help="weights folder -> training folder, to train on from shipped weights")
     unpack.add_argument("--data", type=Path, default=Path("storybook-data"))
     unpack.add_argument("--weights", type=Path, default=WEIGHTS)
@@ -84,7 +86,7 @@ def _train(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from core.storybook.export import export
 
-    export(options.data, options.out)
+    export(options.data, options.out, "lcm" if options.lcm else "unet")
     return 0
 
 

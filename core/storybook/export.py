@@ -16,7 +16,7 @@ from core.storybook import networks as n
 from core.storybook.tokens import make_tokenizer, save_tokenizer
 
 BUDGET = 40 * 2**20  # bytes, all files together
-STAGES = ("autoencoder", "decoder", "text", "diffusion128", "diffusion256", "preview", "scorer", "judge")
+STAGES = ("autoencoder", "decoder", "text", "diffusion128", "diffusion256", "distil", "preview", "scorer", "judge")
 
 
 def folder_bytes(folder: Path) -> int:
@@ -36,9 +36,10 @@ def processor() -> str:
     return name
 
 
-def export(folder: Path, out: Path) -> None:
+def export(folder: Path, out: Path, unet: str = "unet") -> None:
     """Writes what there is in the training folder to `out`; needs vae, unet, text_encoder, takes the rest if there.
 
+    unet: the folder of the network; "lcm" is the distil stage's.
     Raises ValueError if the result is larger than BUDGET.
     """
     with tempfile.TemporaryDirectory() as held:
@@ -50,7 +51,7 @@ def export(folder: Path, out: Path) -> None:
             vae=vae,
             text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
             tokenizer=tokenizer,
-            unet=UNet2DConditionModel.from_pretrained(folder / "unet"),
+            unet=UNet2DConditionModel.from_pretrained(folder / unet),
             scheduler=n.make_scheduler(),
             safety_checker=None,
             feature_extractor=None,

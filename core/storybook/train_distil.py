@@ -3,11 +3,12 @@
 It learns where the guided model's path ends, at the four points where a consistency sampler asks (Luo et al., latent
 consistency, arXiv:2310.04378), from whole paths of the model itself (Luhman and Luhman, arXiv:2101.02388): what to say
 is then known from the first step on, and need not spread from the path's end as in consistency training. Guidance is a
-fixed one, so the words are asked once. What it learnt fits into a LoRA (arXiv:2311.05556): `difference` of the U-Nets.
+fixed one, so the words are asked once.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
 from pathlib import Path
 
 import torch
@@ -29,8 +30,9 @@ GUIDANCE = 5.0
 POINTS = 999, 759, 499, 259  # timesteps at which LCMScheduler asks for 4 steps
 PATH = 999, 919, 839, 759, 669, 579, 499, 379, 259, 149, 49  # timesteps at which the teacher is asked, by DPM++ 2M
 BOUNDARY = 0.5, 10.0  # sigma_data and the scale of timesteps in LCMScheduler's boundary condition
+AGAIN = 2  # times that a path is learnt from again, later: it costs twice as much as learning from it
+KEPT = 400  # batches that may come again
 HUBER = 0.03  # below this a difference counts squared
-RANK = 64
 
 
 def boundary(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,11 +55,12 @@ class Student(nn.ModuleDict):
 
         super().__init__({"unet": load()})
         for parameter in self.parameters():
-            parameter.requires_grad_(parameter.ndim > 1)  # a LoRA changes neither biases nor norms
+            parameter.requires_grad_(parameter.ndim > 1)  # so that what it learns fits into a LoRA
         self._teacher = (load().eval().requires_grad_(False),)  # in a tuple, so that it is nobody's submodule
         text: n.Network = CLIPTextModel.from_pretrained(folder / "text_encoder")
         self._text = (text.to(device).eval().requires_grad_(False),)
         self._silence = encode(make_tokenizer(), [""]).to(device)
+        self._paths: OrderedDict[int, tuple[list[Tensor], Tensor]] = OrderedDict()  # by the name of their first sample
         self.device = device
         self.alphas = n.make_scheduler().alphas_cumprod.to(device)
 
@@ -82,6 +85,14 @@ class Student(nn.ModuleDict):
             x = scheduler.step(away + GUIDANCE * (towards - away), t, x).prev_sample
         return seen, x
 
+    def known_path(self, name: int, x: Tensor, words: Tensor, silence: Tensor) -> tuple[list[Tensor], Tensor]:
+        """`path`, gone once only for the samples of that name."""
+        if name not in self._paths:
+            self._paths[name] = self.path(x, words, silence)
+        while len(self._paths) > KEPT * n.workers(self.device):
+            self._paths.popitem(last=False)
+        return self._paths[name]
+
     def loss(self, part: Batch) -> tuple[Tensor, dict[str, float]]:
         noise, ids = part["noise"].to(self.device), part["ids"].to(self.device)
         (text,) = self._text
@@ -89,7 +100,7 @@ class Student(nn.ModuleDict):
             with torch.no_grad():
                 words = text(ids).last_hidden_state
                 silence = text(self._silence).last_hidden_state.expand(len(noise), -1, -1)
-            seen, end = self.path(noise, words, silence)
+            seen, end = self.known_path(int(part["name"][0]), noise, words, silence)
             t = torch.tensor(POINTS, device=self.device).repeat_interleave(len(noise))
             guess = self.answer(torch.cat(seen), t, words.repeat(len(POINTS), 1, 1))
         error = (guess - end.repeat(len(POINTS), 1, 1, 1)).square()
@@ -112,7 +123,7 @@ def few_steps(parts: Parts, prompts: list[str], side: int, steps: int = len(POIN
 
 
 def distil_stage(run: Run) -> list[float]:
-    """Trains on both sizes of canvas and on close-ups, from folder/unet; writes folder/quick -> this run's losses."""
+    """Trains on both sizes of canvas and on close-ups, from folder/unet; writes folder/lcm -> this run's losses."""
     folder, device = run.folder, run.device
     lessons: list[Lessons | CloseUps] = [Lessons(run, 128), Lessons(run, 256), CloseUps(run)]
     torch.manual_seed(5)
@@ -121,42 +132,24 @@ def distil_stage(run: Run) -> list[float]:
     text: n.Network = CLIPTextModel.from_pretrained(folder / "text_encoder")
     text.to(device)
 
+    kept: deque[Batch] = deque(maxlen=KEPT)
+
     def draw(generator: torch.Generator) -> Batch:
-        """Only what to paint, and the noise that it begins with; each is asked at every point."""
+        """Only what to paint, and the noise that it begins with; each is asked at every point, and again later."""
+        if kept and int(torch.randint(1 + AGAIN, (), generator=generator)):
+            return kept[int(torch.randint(len(kept), (), generator=generator))]
         held = lessons[int(torch.randint(len(lessons), (), generator=generator))].draw(generator)
         count = max(2, len(held["ids"]) // len(POINTS))
-        return {name: held[name][:count] for name in ("noise", "ids")}
+        names = torch.randint(2**62, (count,), generator=generator)
+        kept.append({"noise": held["noise"][:count], "ids": held["ids"][:count], "name": names})
+        return kept[-1]
 
     def sheet(ema: dict[str, nn.Module], samples: int) -> None:
         pictures = few_steps(Parts(make_tokenizer(), text, ema["unet"], vae), SHEET, 32)
         save_grid(pictures, folder / "sheet-distil.png", 6)
-        ema["unet"].save_pretrained(folder / "quick")  # type: ignore[operator]
+        ema["unet"].save_pretrained(folder / "lcm")  # type: ignore[operator]
 
     _, final = fit("distil", run, {"unet": student["unet"]}, {"unet": run.rate or RATE}, draw, student.loss,
                    weight_decay=0.0, sheet=sheet)
     losses: list[float] = final["losses"]
     return losses
-
-
-@torch.no_grad()
-def difference(base: n.Network, tuned: n.Network, rank: int = RANK) -> dict[str, Tensor]:
-    """What makes of `base` very nearly `tuned`, as a LoRA in diffusers' names: per layer the largest `rank` directions
-    of the weights' difference (Eckart and Young 1936). Biases and norms stay the base's.
-
-    Returns float16 tensors, "unet.LAYER.lora_A.weight" (r, in, ...) and "unet.LAYER.lora_B.weight" (out, r, ...).
-    """
-    layers = dict(base.named_modules())
-    result = {}
-    for name, layer in tuned.named_modules():
-        if not isinstance(layer, nn.Linear | nn.Conv2d):
-            continue
-        change = (layer.weight - layers[name].weight).float()
-        u, s, v = torch.linalg.svd(change.flatten(1), full_matrices=False)
-        kept = min(rank, len(s))
-        root = s[:kept].sqrt()
-        down, up = root[:, None] * v[:kept], u[:, :kept] * root
-        if isinstance(layer, nn.Conv2d):
-            down, up = down.unflatten(1, change.shape[1:]), up[:, :, None, None]
-        result[f"unet.{name}.lora_A.weight"] = down.half().contiguous()
-        result[f"unet.{name}.lora_B.weight"] = up.half().contiguous()
-    return result

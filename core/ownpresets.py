@@ -177,6 +177,8 @@ class Presets:
         found = {}
         for name, request in self._shipped_layouts.items():
             fields = {field: getattr(request, field) for field in layoutfile.FIELDS}
+            if request.crop_after == Request.crop_after:  # not said: what suits the model
+                del fields["crop_after"]
             states = [layoutfile.State()] * len(request.regions)
             found[name] = Preset(LAYOUT, name, {"fields": fields, "states": states}, False)
         for name, layout in self._layouts.all()[0].items() if self._layouts else ():

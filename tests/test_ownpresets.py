@@ -109,6 +109,7 @@ def test_a_layout_is_kept_under_its_name_half_finished_too(presets: Presets) -> 
 
 def test_an_own_layout_stands_in_for_the_projects_and_leaves_it_when_deleted(presets: Presets) -> None:
     shipped = presets.get("layout", "Living room")
+    assert "crop_after" not in shipped.values["fields"]  # when crops begin is the model's own matter
     with pytest.raises(BadRequest, match="not one of your own"):
         presets.delete("layout", "Living room")
     presets.save("layout", "Living room", layoutfile.to_dict(Request(**{**shipped.values["fields"], "prompt": "mine"})))

@@ -175,18 +175,15 @@ class Presets:
 
     def _all_layouts(self) -> dict[str, Preset]:
         found = {}
-        for name, request in self._shipped_layouts.items():
-            fields = {field: getattr(request, field) for field in layoutfile.FIELDS}
-            if request.crop_after == Request.crop_after:  # not said: what suits the model
-                del fields["crop_after"]
-            states = [layoutfile.State()] * len(request.regions)
+        for name, fields in self._shipped_layouts.items():
+            states = [layoutfile.State()] * len(fields["regions"])
             found[name] = Preset(LAYOUT, name, {"fields": fields, "states": states}, False)
         for name, layout in self._layouts.all()[0].items() if self._layouts else ():
             found[name] = Preset(LAYOUT, name, {"fields": layout.fields, "states": layout.states}, True)
         return found
 
     @cached_property
-    def _shipped_layouts(self) -> dict[str, Request]:
+    def _shipped_layouts(self) -> dict[str, dict[str, Any]]:
         return load_layouts(self.project / "layouts")
 
     def _change(self, kind: str, change: Callable[[dict[str, dict[str, Any]]], None]) -> None:

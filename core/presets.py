@@ -81,15 +81,17 @@ def read_tables(path: Path) -> dict[str, Any]:
         raise StartError(f"The presets file {path} is not valid TOML: {str(error)[:120]}.") from None
 
 
-def load_layouts(folder: Path = PRESETS / "layouts") -> dict[str, Request]:
-    """The layouts of a folder by their names, in the order of their files.
+def load_layouts(folder: Path = PRESETS / "layouts") -> dict[str, dict[str, Any]]:
+    """What the layouts of a folder say, fields of a Request, by their names and in the order of their files.
 
     Each is a layout file, as `python -m core compose` takes it. Raises StartError, in one line, for one that is none.
     """
     layouts = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            layouts[layoutfile.spoken(path)] = Request(**layoutfile.read(path))
+            fields = layoutfile.read(path)
+            Request(**fields)  # which refuses what cannot be asked for
+            layouts[layoutfile.spoken(path)] = fields
         except BadRequest as error:
             raise StartError(f"The preset {path.name} cannot be used: {error}") from None
     return layouts

@@ -212,7 +212,7 @@ def test_only_files_that_were_sent_are_opened(tmp_path: Path) -> None:
 
 
 def test_every_layout_can_be_started_from_and_is_in_storybooks_words() -> None:
-    layouts = load_layouts()
+    layouts = {name: Request(**fields) for name, fields in load_layouts().items()}
     assert list(layouts)[0] == "Living room" and len(layouts) >= 5
     for name, request in layouts.items():
         assert composition.to_request({**form_of(request), "seed": {"random": False, "seed": "0"}}).regions, name

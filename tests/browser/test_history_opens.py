@@ -47,6 +47,19 @@ def open_in(page: Any, tab: str) -> None:
     has_attribute(page.get_by_role("tab", name=tab), "aria-selected", "true")
 
 
+def runs_followed(page: Any) -> list[str]:
+    """What Live preview asks for from now on: "now", or a run's name."""
+    asked: list[str] = []
+
+    def note(request: Any) -> None:
+        data = (request.post_data_json or {}).get("event_data") if "/queue/join" in request.url else None
+        if isinstance(data, dict) and "place" in data:
+            asked.append(data["run"])
+
+    page.on("request", note)
+    return asked
+
+
 def test_a_cell_brings_its_comparison_back_with_all_that_was_asked(visit: Any, real: Served) -> None:
     page = visit(real)
     ask(page, ["Euler", "Heun"], "6 8", equal=True, prompt=FIELDS["Prompt"], reference="8")
@@ -96,6 +109,7 @@ def test_a_picture_of_a_batch_brings_its_own_steps_back(visit: Any, real: Served
     films = {}
     for seed in (11, 12):
         page = visit(real)
+        followed = runs_followed(page)
         pictures = found(page, "white tree", 2)
         listed = [entry.seed for entry in of(real.studio.jobs.outputs).search(Query(words="white tree"))[1]]
         pictures.nth(listed.index(seed)).click()
@@ -112,6 +126,7 @@ def test_a_picture_of_a_batch_brings_its_own_steps_back(visit: Any, real: Served
             sigma = f"{info.sigma:.2f}" if info.sigma < 10 else f"{info.sigma:.1f}"
             says(page.locator(".inspector"), f"Step {step} of 5 · sigma {sigma} · t {info.timestep:.0f}")
             films[seed].append(page.evaluate(FILM))
+        assert len(followed) == 1 and followed[0].endswith(run.path.name)  # no other run was in sight before it
         shown = [data for step in films[seed] for _, data in step]
         assert len(set(shown)) == len(shown) == 2 * run.total
         page.close()

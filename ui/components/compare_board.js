@@ -1,9 +1,9 @@
 // The board of a comparison. A state of ui/contest.py comes in, whole each time; pictures are fetched once and kept.
 
 const own = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
-const [{ download, seconds, tag }, { say }, { Tiles }, { Duel }, { Table }, { curves }, { Paths }, { Light }] = await Promise.all(
-  ["dom.js", "say.js", "compare_tiles.js", "compare_duel.js", "compare_table.js", "compare_curves.js", "compare_paths.js",
-    "compare_light.js"].map(own));
+const [{ download, hear, seconds, tag }, { say }, { Tiles }, { Duel }, { Table }, { curves }, { Paths }, { Light }] =
+  await Promise.all(["dom.js", "say.js", "compare_tiles.js", "compare_duel.js", "compare_table.js", "compare_curves.js",
+    "compare_paths.js", "compare_light.js"].map(own));
 
 const STORE = "latent-loom.comparison"; // this tab's comparison: where a reload comes back to
 const SILENCE = 20000; // ms without news of one that runs, after which the board asks again
@@ -170,15 +170,10 @@ export function mount({ element, props, trigger, watch }) {
     });
   }
   part.example.addEventListener("click", () => trigger("example", {}));
-  window.addEventListener("latent-loom:comparison", (event) => { // out of the history
-    if (!element.isConnected) return;
-    event.preventDefault();
-    bring(event.detail.id);
-  });
-
   watch("value", () => receive(props.value));
   receive(props.value);
-  if (!state.id) attach();
+  const heard = hear("comparison", element, ({ id }) => bring(id)); // out of the history
+  if (!heard && !state.id) attach();
   part.board.dataset.ready = "yes";
 }
 

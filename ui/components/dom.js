@@ -49,11 +49,23 @@ export function openTab(name) {
   document.getElementById(`tab-${name}-button`)?.click();
 }
 
-// Tells a part of the page that may be on its way still (a tab builds itself when it is first opened), until it says
-// with preventDefault that it has heard.
-export async function tell(name, detail) {
-  for (let look = 0; look < 600; look += 1) {
-    if (!window.dispatchEvent(new CustomEvent(name, { detail, cancelable: true }))) return;
-    await new Promise((go) => setTimeout(go, 100));
-  }
+const readers = new Map(); // name -> [element, act] of the part that reads these words
+const letters = new Map(); // name -> what no part has read yet
+
+// Tells a part of the page that may be on its way still (a tab builds itself when it is first opened).
+export function tell(name, detail) {
+  const [element, act] = readers.get(name) || [];
+  if (element?.isConnected) act(detail);
+  else letters.set(name, detail);
+}
+
+// act(detail): what the part in element does with such words; at once with those that came before it. Gives whether
+// there were any.
+export function hear(name, element, act) {
+  readers.set(name, [element, act]);
+  if (!letters.has(name)) return false;
+  const detail = letters.get(name);
+  letters.delete(name);
+  act(detail);
+  return true;
 }

@@ -127,8 +127,8 @@ export class Large {
     const { detail } = this;
     this.part.large.close();
     openTab(TABS[where]);
-    if (where === "compare") tell("latent-loom:comparison", { id: detail.compare });
-    else if (where === "run") tell("latent-loom:run", { run: detail.run, picture: detail.picture });
+    if (where === "compare") tell("comparison", { id: detail.compare });
+    else if (where === "run") tell("run", { run: detail.run, picture: detail.picture });
     else this.grid.open(where, detail);
   }
 

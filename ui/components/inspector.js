@@ -7,7 +7,7 @@ const { copyOf, Film } = await from("film.js");
 const { Plot } = await from("inspector_plot.js");
 const { Reel } = await from("reel.js");
 const { Runs } = await from("inspector_runs.js");
-const { answerTo, seconds, tag } = await from("dom.js");
+const { answerTo, hear, seconds, tag } = await from("dom.js");
 const { say } = await from("say.js");
 const { Views } = await from("inspector_views.js");
 
@@ -393,15 +393,6 @@ export function mount({ element, props, trigger, watch, server }) {
   document.addEventListener("keydown", (event) => {
     if (event.target === document.body && box.isConnected && seen()) press(event);
   });
-  window.addEventListener("latent-loom:run", (event) => { // out of the history
-    if (!element.isConnected) return;
-    event.preventDefault();
-    begun = true;
-    picture = event.detail.picture;
-    part.picture.value = String(shownPicture()); // where the run is on show already
-    fill();
-    choose(event.detail.run);
-  });
   new ResizeObserver(() => { film.build(total()); paint(); }).observe(part.strip);
   new IntersectionObserver(come).observe(box);
 
@@ -409,5 +400,12 @@ export function mount({ element, props, trigger, watch, server }) {
   receive(props.value);
   film.build(total());
   paint();
+  hear("run", element, (asked) => { // out of the history
+    begun = true; // whatever is being made is not asked for
+    picture = asked.picture;
+    part.picture.value = String(shownPicture()); // where the run is on show already
+    fill();
+    choose(asked.run);
+  });
   box.dataset.ready = "yes";
 }

@@ -129,7 +129,7 @@ class Compare(RunForm):
             **follow).then(**told)
         self.board.example(self.begin, inputs, [self.prompt, self.samplers, self.steps, self.equal], **QUICK).then(
             self.submit, inputs, marks, **QUICK).then(**remembered).then(**follow).then(**told)
-        # multiple: a board that has just come asks for nothing in particular, and at once for what was chosen
+        # multiple: what is chosen while an earlier question is on its way is asked for, too
         self.board.attach(self.reattach, None, None, trigger_mode="multiple", **QUICK).then(**follow)
         self.board.arrived(**told)
         self.board.film(self.film, None, None, **QUICK).then(**follow)

@@ -31,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--workers", type=int, default=0, help="of the render stage; 0: one per core")
     export = commands.add_parser("export", help="training folder -> weights folder")
     export.add_argument("--data", type=Path, default=Path("storybook-data"))
-    export.add_argument("--out", type=Path, default=WEIGHTS)
+    export.add_argument("--out", type=Path, required=True, help="evaluate there before you put it in the place of the "
+                        f"shipped one, {WEIGHTS.parent.name}/{WEIGHTS.name}")
     export.add_argument("--lcm", action="store_true", help="the distil stage's network; name the folder ...-lcm, and "
                         "the studio sets what it wants")
     unpack = commands.add_parser("unpack", help="weights folder -> training folder, to train on from shipped weights")

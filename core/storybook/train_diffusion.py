@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel
@@ -54,10 +53,8 @@ class Denoiser(nn.ModuleDict):
     """What the stage trains: "unet", "text" and "guide", and the loss that ties them."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        unet = n.make_unet().to(device, memory_format=torch.channels_last)
-        if device.type == "cpu":
-            unet.set_attn_processor(AttnProcessor())  # plain matmul: its backward is far cheaper there
-        attention = "eager" if device.type == "cpu" else "sdpa"  # for the same reason
+        unet = n.ready_to_learn(n.make_unet(), device)
+        attention = "eager" if device.type == "cpu" else "sdpa"  # as in the denoiser: its backward is cheaper there
         text: n.Network = CLIPTextModel.from_pretrained(folder / "text", attn_implementation=attention)
         guide = Guide(unet.config.block_out_channels[-1]).to(device)
         guide.watch(unet.up_blocks[0])

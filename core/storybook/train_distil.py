@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, LCMScheduler, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
@@ -48,10 +47,7 @@ class Student(nn.ModuleDict):
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         def load() -> n.Network:
-            unet: n.Network = UNet2DConditionModel.from_pretrained(folder / "unet")
-            if device.type == "cpu":
-                unet.set_attn_processor(AttnProcessor())  # plain matmul: its backward is far cheaper there
-            return unet.to(device, memory_format=torch.channels_last)
+            return n.ready_to_learn(UNet2DConditionModel.from_pretrained(folder / "unet"), device)
 
         super().__init__({"unet": load()})
         for parameter in self.parameters():

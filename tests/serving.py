@@ -19,6 +19,7 @@ from core.models.catalogue import Catalogue
 from core.ownpresets import Presets
 from core.presets import load_styles
 from tests.fakes import FakeCatalogue, FakeRunner
+from tests.holding import holdable
 from ui.studio import Studio
 
 # Of gradio and what it stands on, not ours: see gradio's routes.py and starlette's templating.
@@ -35,7 +36,7 @@ class Served(NamedTuple):
 def served(folder: Path, runner: Callable[[], Runner] | None = None, catalogue: Catalogue | None = None,
            model: str = "storybook", logins: Logins | None = None) -> Iterator[Served]:
     """A running studio; without arguments one whose runner is a FakeRunner of 0.05 s a step, and without logins."""
-    jobs = Jobs(runner or FakeRunner, folder / "outputs", folder / "frames")
+    jobs = Jobs(lambda: holdable((runner or FakeRunner)()), folder / "outputs", folder / "frames")
     studio = Studio(catalogue or FakeCatalogue(folder / "models"), jobs, load_styles(), model,
                     presets=Presets(folder / "presets"), logins=logins is not None)
 

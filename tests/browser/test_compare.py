@@ -12,22 +12,11 @@ from PIL import Image
 from core.samplers import SAMPLERS
 from tests.browser.waiting import has_attribute, has_count, has_value, is_shown, is_ticked, says
 from tests.fakes import FakeRunner
+from tests.holding import hold
 from tests.serving import THIRD_PARTY, Served, served
 
 pytestmark = [pytest.mark.browser, *(pytest.mark.filterwarnings(line) for line in THIRD_PARTY)]
 
-# Every name that a cell has borne, and how many were waiting while one was in its middle.
-WATCH = """() => {
-  window.seen = new Set();
-  window.waiting = 0;
-  new MutationObserver(() => {
-    for (const tile of document.querySelectorAll('.tile')) {
-      window.seen.add(tile.getAttribute('aria-label'));
-      if (tile.dataset.state === 'running')
-        window.waiting = Math.max(window.waiting, document.querySelectorAll('.tile[data-state=waiting]').length);
-    }
-  }).observe(document.body, { subtree: true, childList: true, attributes: true });
-}"""
 CELLS = ["Euler, 4 steps", "Euler, 8 steps", "DDIM, 4 steps", "DDIM, 8 steps"]
 
 
@@ -65,12 +54,6 @@ def tile(page: Any, name: str) -> Any:
     return page.get_by_role("button", name=name, exact=True)
 
 
-def reached(page: Any, name: str) -> None:
-    """Wait until a cell of that label has taken a step; a name for one step may come and go unseen."""
-    page.wait_for_function("""(name) => [...document.querySelectorAll('.tile')].some((tile) =>
-        tile.getAttribute('aria-label').startsWith(`${name}, step `))""", arg=name)
-
-
 def cells(page: Any, state: str) -> int:
     return int(page.locator(f'.tile[data-state="{state}"]').count())
 
@@ -89,15 +72,16 @@ def settled(page: Any) -> None:
 def test_cells_fill_live_and_one_scrubber_moves_them_all(visit: Any, fake: Served) -> None:
     page = visit(fake)
     ask(page, ["Euler", "DDIM"], "4 8")
-    page.evaluate(WATCH)
-    compare(page)
+    with hold(2, 3) as held:
+        compare(page)
+        for waiting, name in zip((3, 2, 1, 0), CELLS, strict=True):  # live: in mid-run, one after the other
+            for step in (2, 3):
+                tile(page, f"{name}, step {step} of {name.split()[1]}").wait_for()
+                assert cells(page, "waiting") == waiting
+                held.go()
     for name in CELLS:
         tile(page, f"{name}, finished").wait_for()
     board(page, "done")
-    for name in CELLS[1::2]:  # live: in mid-run
-        assert page.evaluate("(name) => [...window.seen].filter((one) => one.startsWith(`${name}, step `)).length",
-                             name) >= 2
-    assert page.evaluate("window.waiting") >= 1
     settled(page)
     finished = pixels(page)
     page.get_by_role("slider", name="Step", exact=True).fill("2")
@@ -112,11 +96,12 @@ def test_cells_fill_live_and_one_scrubber_moves_them_all(visit: Any, fake: Serve
 
 def test_stop_keeps_finished_cells_and_resume_completes_only_what_is_missing(visit: Any, fake: Served) -> None:
     page = visit(fake)
-    ask(page, ["Euler", "DDIM"], "4 30")
-    compare(page)
-    reached(page, "Euler, 30 steps")
-    page.get_by_role("button", name="Stop", exact=True).click()
-    board(page, "stopped")
+    ask(page, ["Euler", "DDIM"], "4 8")
+    with hold(5):
+        compare(page)
+        tile(page, "Euler, 8 steps, step 5 of 8").wait_for()
+        page.get_by_role("button", name="Stop", exact=True).click()
+        board(page, "stopped")
     assert cells(page, "done") == 1
     is_shown(tile(page, "Euler, 4 steps, finished"))
     identity = page.locator("[data-part=board]").get_attribute("data-comparison")
@@ -126,7 +111,7 @@ def test_stop_keeps_finished_cells_and_resume_completes_only_what_is_missing(vis
     page.get_by_role("button", name="Resume", exact=True).click()
     board(page, "done")
     for name in CELLS:
-        tile(page, f"{name.replace('8', '30')}, finished").wait_for()
+        tile(page, f"{name}, finished").wait_for()
     assert contest.jobs[0] is kept and all(job and job.state == "done" for job in contest.jobs)
     assert not page.get_by_role("button", name="Resume", exact=True).is_visible()
 
@@ -134,10 +119,12 @@ def test_stop_keeps_finished_cells_and_resume_completes_only_what_is_missing(vis
 def test_a_reload_comes_back_to_the_running_comparison_and_to_what_was_typed(visit: Any, fake: Served) -> None:
     page = visit(fake)
     ask(page, ["Euler", "DDIM"], "4 8")
-    compare(page)
-    reached(page, "Euler, 8 steps")
-    page.reload()
-    open_tab(page)
+    with hold(5):
+        compare(page)
+        tile(page, "Euler, 8 steps, step 5 of 8").wait_for()
+        page.reload()
+        open_tab(page)
+        tile(page, "Euler, 8 steps, step 5 of 8").wait_for()
     for name in CELLS:
         tile(page, f"{name}, finished").wait_for()
     board(page, "done")
@@ -148,11 +135,12 @@ def test_a_reload_comes_back_to_the_running_comparison_and_to_what_was_typed(vis
 
 def test_a_comparison_survives_the_studio_and_is_gone_on_with(visit: Any, real: Served) -> None:
     page = visit(real)
-    ask(page, ["Euler", "DDIM"], "4 60", width="128")
-    compare(page)
-    reached(page, "Euler, 60 steps")
-    page.get_by_role("button", name="Stop", exact=True).click()
-    board(page, "stopped")
+    ask(page, ["Euler", "DDIM"], "4 8", width="128")
+    with hold(5):
+        compare(page)
+        tile(page, "Euler, 8 steps, step 5 of 8").wait_for()
+        page.get_by_role("button", name="Stop", exact=True).click()
+        board(page, "stopped")
     identity = page.locator("[data-part=board]").get_attribute("data-comparison")
     contests = real.studio.contests
     before = contests.get(identity)
@@ -173,11 +161,12 @@ def test_a_comparison_survives_the_studio_and_is_gone_on_with(visit: Any, real: 
 def test_earlier_comparisons_are_opened_from_the_list_after_a_restart(visit: Any, tmp_path: Path) -> None:
     with served(tmp_path, lambda: FakeRunner(0.1)) as first:
         page = visit(first)
-        ask(page, ["Euler", "DDIM"], "4 30")
-        compare(page)
-        reached(page, "Euler, 30 steps")
-        page.get_by_role("button", name="Stop", exact=True).click()
-        board(page, "stopped")
+        ask(page, ["Euler", "DDIM"], "4 8")
+        with hold(5):
+            compare(page)
+            tile(page, "Euler, 8 steps, step 5 of 8").wait_for()
+            page.get_by_role("button", name="Stop", exact=True).click()
+            board(page, "stopped")
         page.close()
     with served(tmp_path, lambda: FakeRunner(0.01)) as second:
         page = visit(second, width=390, height=844)
@@ -292,10 +281,10 @@ def test_what_it_will_cost_and_what_is_known_to_go_wrong_is_said_before(visit: A
 def test_one_click_begins_a_sensible_comparison_with_figures_on_a_phone(visit: Any, real: Served) -> None:
     page = visit(real, width=390, height=844)
     ask(page, [], "4 8", reference="12", prompt="")
-    page.get_by_role("button", name="Compare four samplers").click()
-    page.get_by_role("button", name="Stop", exact=True).wait_for()
-    page.get_by_role("button", name="Stop", exact=True).click()
-    board(page, "stopped")
+    with hold(2):
+        page.get_by_role("button", name="Compare four samplers").click()
+        page.get_by_role("button", name="Stop", exact=True).click()
+        board(page, "stopped")
     assert page.get_by_role("textbox", name="Prompt", exact=True).input_value()
     has_count(page.locator(".tile"), 12)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

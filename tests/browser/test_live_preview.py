@@ -14,13 +14,13 @@ from core.trajectory import Trajectory
 from tests.browser.test_regions import regions_tab
 from tests.browser.test_text_to_image import DIGESTS, generate, scrubber
 from tests.browser.waiting import has_attribute, has_count, has_value, is_shown
+from tests.holding import hold
 from tests.serving import THIRD_PARTY, Served
 
 pytestmark = [pytest.mark.browser, *(pytest.mark.filterwarnings(line) for line in THIRD_PARTY)]
 
 STEPS = 8
 LONG = 30  # steps of a run that is to be watched
-LONGEST = 150  # of one that is still going on after a reload
 # Every step that stands in the right pane, in order.
 WATCH = """() => {
   window.seen = [];
@@ -54,10 +54,14 @@ def picture(page: Any, name: str | re.Pattern[str]) -> Any:
     return page.get_by_role("img", name=name, exact=isinstance(name, str))
 
 
-def made(page: Any, text: str = "a red boat on the sea", steps: int = STEPS) -> Any:
-    """The Live preview tab after a run, all its pictures there."""
-    generate(page, text, steps)
-    live(page)
+def made(page: Any, text: str = "a red boat on the sea", steps: int = STEPS, looks: tuple[int, ...] = ()) -> Any:
+    """The Live preview tab after a run, all its pictures there; looks: steps at which it stands still until seen."""
+    with hold(*looks) as held:
+        generate(page, text, steps)
+        live(page)
+        for step in looks:
+            picture(page, f"x0, step {step} of {steps}").wait_for()
+            held.go()
     page.get_by_text(text, exact=True).first.wait_for()
     # a run that is over is shown at full quality: its pictures come once more
     page.wait_for_function("() => document.querySelector('.inspector')?.dataset.state === 'done'")
@@ -75,11 +79,10 @@ def test_a_run_is_followed_and_every_step_scrubbed_without_a_request(visit: Any,
     live(page)
     page.evaluate(WATCH)
     page.get_by_role("tab", name="Text to image").click()
-    made(page, steps=LONG)
-    followed = [int(re.findall(r"\d+", name)[1]) for name in page.evaluate("seen")]
-    assert followed[-1] == 1 and len(set(followed)) >= 3  # grew in sight; the last is where `made` went
-    grown = followed[followed.index(min(followed[:-1])):-1]  # what stood there before was an older run's end
-    assert grown == sorted(grown)
+    made(page, steps=LONG, looks=(2, 9, 20))
+    names = [name for name in page.evaluate("seen") if name.endswith(f"of {LONG}")]  # an older run stood there first
+    *grown, last = (int(re.findall(r"\d+", name)[1]) for name in names)
+    assert last == 1 and grown == sorted(grown)  # grew in sight; the last is where `made` went
 
     addresses = {source: [] for source in ("x0", "x_t")}
     requests: list[str] = []
@@ -125,19 +128,20 @@ def test_the_keyboard_goes_through_the_steps_and_plays_the_film(visit: Any, real
 
 def test_a_reload_in_mid_run_comes_back_to_the_same_run(visit: Any, real: Served) -> None:
     page = visit(real)
-    generate(page, "a blue boat on the sea", LONGEST)
-    live(page)
-    picture(page, re.compile("^x0, step")).wait_for()
-    run = page.locator(".inspector").get_attribute("data-run")
-    page.reload()
-    picture(page, re.compile("^x0, step")).wait_for()  # in the tab that was in sight
-    has_attribute(page.locator(".inspector"), "data-run", run)
-    is_shown(page.get_by_text("Running:"))
-    is_shown(page.locator(".inspector").get_by_text("a blue boat on the sea").first)
-    page.get_by_role("button", name="Stop").click()
-    page.get_by_text(re.compile(rf"^Stopped after \d+ of {LONGEST}$")).wait_for()
+    with hold(5):
+        generate(page, "a blue boat on the sea", STEPS)
+        live(page)
+        picture(page, f"x0, step 5 of {STEPS}").wait_for()
+        run = page.locator(".inspector").get_attribute("data-run")
+        page.reload()
+        picture(page, f"x0, step 5 of {STEPS}").wait_for()  # in the tab that was in sight
+        has_attribute(page.locator(".inspector"), "data-run", run)
+        is_shown(page.get_by_text("Running:"))
+        is_shown(page.locator(".inspector").get_by_text("a blue boat on the sea").first)
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_text(f"Stopped after 5 of {STEPS}", exact=True).wait_for()
     page.get_by_role("button", name="Resume").click()
-    picture(page, f"x0, step {LONGEST} of {LONGEST}").wait_for(timeout=180_000)
+    picture(page, f"x0, step {STEPS} of {STEPS}").wait_for(timeout=120_000)
 
 
 def test_a_branch_stands_beside_its_parent_under_one_slider(visit: Any, real: Served) -> None:
@@ -269,10 +273,11 @@ def test_nothing_jumps_and_the_phone_has_every_control(visit: Any, real: Served)
     panes = page.locator(".panes")
     before = panes.bounding_box()
     page_back(page)
-    generate(page, "a red boat on the sea", STEPS)
-    live(page)
-    picture(page, re.compile("^x0, step")).wait_for()
-    while_running = panes.bounding_box()
+    with hold(3):
+        generate(page, "a red boat on the sea", STEPS)
+        live(page)
+        picture(page, f"x0, step 3 of {STEPS}").wait_for()
+        while_running = panes.bounding_box()
     picture(page, f"x0, step {STEPS} of {STEPS}").wait_for(timeout=120_000)
     assert before == while_running == panes.bounding_box()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

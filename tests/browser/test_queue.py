@@ -11,6 +11,7 @@ import pytest
 from tests.browser.test_text_to_image import generate, picture, reached
 from tests.browser.waiting import has_attribute, has_count
 from tests.fakes import FakeRunner
+from tests.holding import hold
 from tests.serving import THIRD_PARTY, Served, served
 
 pytestmark = [pytest.mark.browser, *(pytest.mark.filterwarnings(line) for line in THIRD_PARTY)]
@@ -121,10 +122,11 @@ def test_forever_goes_on_with_new_seeds_over_a_reload_until_it_is_switched_off(v
     assert {job.request.prompt for job in made} == {"again"} and {job.state for job in made} == {"done"}
     page.wait_for_function("document.querySelector('.stage [data-part=forever]')?.ariaPressed === 'false'")
 
-    forever.click()
-    reached(page, 1)
-    page.get_by_role("button", name="Stop").click()  # ends it too
-    page.get_by_text("Stopped after step").first.wait_for()
+    with hold(1):
+        forever.click()
+        page.get_by_text("Step 1 of 6").first.wait_for()
+        page.get_by_role("button", name="Stop").click()  # ends it too
+        page.get_by_text("Stopped after step 1").first.wait_for()
     page.wait_for_function("document.querySelector('.stage [data-part=forever]')?.ariaPressed === 'false'")
 
 

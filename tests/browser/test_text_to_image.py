@@ -11,6 +11,7 @@ import pytest
 
 from core import metadata
 from tests.browser.waiting import has_count, has_value, is_shown
+from tests.holding import hold
 from tests.serving import THIRD_PARTY, Served
 
 pytestmark = [pytest.mark.browser, *(pytest.mark.filterwarnings(line) for line in THIRD_PARTY)]
@@ -87,11 +88,12 @@ def test_every_step_is_seen_scrubbed_and_a_stopped_run_keeps_its_picture(visit: 
     assert (made.prompt, made.steps) == ("a red boat on the sea", STEPS)
     is_shown(page.get_by_text(f"seed {made.seed} ·"))
 
-    generate(page, "a red boat on the sea", 150)
-    reached(page, 2)
-    page.get_by_role("button", name="Stop").click()
-    page.get_by_text("Stopped after step").first.wait_for()
-    kept = picture(page, re.compile(r"Picture, step \d+ of 150"))
+    with hold(2):
+        generate(page, "a red boat on the sea", STEPS)
+        reached(page, 2)
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_text("Stopped after step 2").first.wait_for()
+    kept = picture(page, f"Picture, step 2 of {STEPS}")
     kept.wait_for()
     assert kept.evaluate("image => image.naturalWidth") > 0
     is_shown(page.get_by_role("link", name="Download"))
@@ -99,14 +101,15 @@ def test_every_step_is_seen_scrubbed_and_a_stopped_run_keeps_its_picture(visit: 
 
 def test_a_reload_in_mid_run_comes_back_to_it(visit: Any, fake: Served) -> None:
     page = visit(fake)
-    generate(page, "a blue boat", 30)
-    picture(page, re.compile("Picture, step")).wait_for()
-    page.reload()
-    picture(page, re.compile("Picture, step")).wait_for()
-    has_value(prompt(page), "a blue boat")
+    with hold(4):
+        generate(page, "a blue boat", STEPS)
+        picture(page, f"Picture, step 4 of {STEPS}").wait_for()
+        page.reload()
+        picture(page, f"Picture, step 4 of {STEPS}").wait_for()
+        has_value(prompt(page), "a blue boat")
     picture(page, "Picture, finished").wait_for()
     scrubber(page).fill("3")
-    picture(page, "Picture, step 3 of 30").wait_for()
+    picture(page, f"Picture, step 3 of {STEPS}").wait_for()
     page.reload()  # a run that is over comes back too
     picture(page, "Picture, finished").wait_for()
 
@@ -148,9 +151,10 @@ def test_a_new_tab_begins_empty_and_can_fetch_the_last_run(visit: Any, fake: Ser
 def test_two_tabs_do_not_disturb_each_other(visit: Any, fake: Served) -> None:
     page = visit(fake)
     other = visit(fake, context=page.context)
-    generate(page, "a red boat", 12)
-    generate(other, "a blue boat", 5)
-    other.get_by_text("1 run before this one").first.wait_for()
+    with hold(1):
+        generate(page, "a red boat", 12)
+        generate(other, "a blue boat", 5)
+        other.get_by_text("1 run before this one").first.wait_for()
     picture(page, "Picture, finished").wait_for()
     is_shown(page.get_by_text("· 12 steps ·"))
     picture(other, "Picture, finished").wait_for()
@@ -161,11 +165,12 @@ def test_two_tabs_do_not_disturb_each_other(visit: Any, fake: Served) -> None:
 
 def test_runs_asked_for_meanwhile_come_one_after_the_other(visit: Any, fake: Served) -> None:
     page = visit(fake)
-    generate(page, "a red boat", 50)
-    reached(page, 1)
-    generate(page, "a red boat", 4)
-    page.get_by_text("1 run after this").wait_for()
-    page.get_by_text("2 in queue").wait_for()
+    with hold(1):
+        generate(page, "a red boat", STEPS)
+        reached(page, 1)
+        generate(page, "a red boat", 4)
+        page.get_by_text("1 run after this").wait_for()
+        page.get_by_text("2 in queue").wait_for()
     page.get_by_text("· 4 steps ·").wait_for()
     picture(page, "Picture, finished").wait_for()
     page.get_by_text("in queue").wait_for(state="detached")
@@ -183,15 +188,16 @@ def test_control_enter_generates_from_any_field(visit: Any, fake: Served) -> Non
 
 def test_who_scrubs_back_stays_there_while_frames_arrive(visit: Any, fake: Served) -> None:
     page = visit(fake)
-    generate(page, "a red boat", 25)
-    reached(page, 5)
-    scrubber(page).fill("2")
-    picture(page, "Picture, step 2 of 25").wait_for()
-    page.get_by_text("running:").wait_for()
+    with hold(5):
+        generate(page, "a red boat", STEPS)
+        picture(page, f"Picture, step 5 of {STEPS}").wait_for()
+        scrubber(page).fill("2")
+        picture(page, f"Picture, step 2 of {STEPS}").wait_for()
+        page.get_by_text("running:").wait_for()
     page.get_by_role("link", name="Download").wait_for()
-    picture(page, "Picture, step 2 of 25").wait_for()
+    picture(page, f"Picture, step 2 of {STEPS}").wait_for()
     page.locator(".stage:visible").press("ArrowRight")
-    picture(page, "Picture, step 3 of 25").wait_for()
+    picture(page, f"Picture, step 3 of {STEPS}").wait_for()
     page.get_by_role("button", name="Play").click()
     picture(page, "Picture, finished").wait_for()
 
@@ -199,9 +205,10 @@ def test_who_scrubs_back_stays_there_while_frames_arrive(visit: Any, fake: Serve
 def test_nothing_jumps_when_frames_arrive(visit: Any, fake: Served) -> None:
     page = visit(fake)
     places = [page.locator(".mat:visible").bounding_box()]
-    generate(page, "a red boat", 6)
-    picture(page, re.compile("Picture, step")).wait_for()
-    places.append(page.locator(".mat:visible").bounding_box())
+    with hold(1):
+        generate(page, "a red boat", 6)
+        picture(page, "Picture, step 1 of 6").wait_for()
+        places.append(page.locator(".mat:visible").bounding_box())
     picture(page, "Picture, finished").wait_for()
     places.append(page.locator(".mat:visible").bounding_box())
     assert places[0] == places[1] == places[2]
@@ -358,5 +365,6 @@ def test_names_for_screen_readers(visit: Any, fake: Served) -> None:
         assert page.get_by_role(role, name=name, exact=True).count() == 1, (role, name)
     page.get_by_role("button", name="More").click()
     page.get_by_role("slider", name="Guidance", exact=True).wait_for()
-    generate(page, "a red boat", 150)
-    page.get_by_role("button", name="Stop", exact=True).click()
+    with hold(1):
+        generate(page, "a red boat", 150)
+        page.get_by_role("button", name="Stop", exact=True).click()

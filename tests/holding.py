@@ -50,7 +50,9 @@ def holdable(runner: Any) -> Any:
     """The runner, whose runs `hold` can reach."""
     generate = runner.generate
 
-    def held(request: Any, preview: Any, cancel: threading.Event, past: Any = None) -> Iterator[Step | Done]:
+    def held(request: Any, preview: Any = None, cancel: threading.Event | None = None,
+             past: Any = None) -> Iterator[Step | Done]:
+        cancel = cancel or threading.Event()
         with contextlib.closing(generate(request, preview, cancel, past)) as events:
             for event in events:
                 yield event

@@ -54,30 +54,41 @@ def refined(**changes: Any) -> Request:
     return ask(**{"model": "sdxl-file", "refiner": "refiner-file", "refiner_from": 0.5, **changes})
 
 
-@pytest.mark.parametrize("negative", ["", "blurry"])
-@pytest.mark.parametrize("sampler", ["Euler", "Euler a", "DDIM", "DPM++ 2M", "DPM++ 3M SDE", "UniPC", "DEIS"])
-def test_the_latents_are_those_of_diffusers_two_pipelines(engine: Engine, shelf: Path, sampler: str,
-                                                          negative: str) -> None:
+@pytest.fixture(scope="module")
+def theirs(shelf: Path) -> tuple[Any, Any]:
+    """diffusers' two pipelines."""
     base = diffusers.StableDiffusionXLPipeline.from_pretrained(shelf / "sdxl-folder", dtype=torch.float32)
-    second = diffusers.StableDiffusionXLImg2ImgPipeline.from_pretrained(shelf / "refiner-folder", dtype=torch.float32)
-    entry, schedule = resolve(sampler, "Automatic", 8)
-    scheduler = build(entry, schedule, 8, base.scheduler.config, seed=3)
+    second = pipe_of(shelf)
     for pipe in (base, second):
         pipe.set_progress_bar_config(disable=True)
+    return base, second
+
+
+@pytest.mark.parametrize("negative", ["", "blurry"])
+@pytest.mark.parametrize("sampler", ["Euler", "Euler a", "DDIM", "DPM++ 2M", "DPM++ 3M SDE", "UniPC", "DEIS"])
+def test_the_latents_are_those_of_diffusers_two_pipelines(engine: Engine, theirs: tuple[Any, Any], sampler: str,
+                                                          negative: str) -> None:
+    base, second = theirs
+    entry, schedule = resolve(sampler, "Automatic", 8)
+    scheduler = build(entry, schedule, 8, base.scheduler.config, seed=3)
+    for pipe in theirs:
         pipe.scheduler = type(scheduler).from_config(scheduler.config)
     generator = torch.Generator("cpu").manual_seed(3)
     common: dict[str, Any] = {"prompt": PROMPT, "negative_prompt": negative or None, "num_inference_steps": 8,
                               "guidance_scale": 5.0, "output_type": "latent"}
     begun = base(**common, width=128, height=64, denoising_end=0.5, generator=generator).images
     wanted = second(**common, image=begun, denoising_start=0.5, generator=generator).images.numpy()
-    found = {door: finish(engine, ask(f"sdxl-{door}", refiner=f"refiner-{door}", refiner_from=0.5, sampler=sampler,
-                                      steps=8, negative_prompt=negative)) for door in DOORS}
-    for done in found.values():
-        assert np.abs(done.latents - wanted).max() < 1e-4 * wanted.std()
-        assert done.evaluations == 16 and done.steps == 8
-    assert np.array_equal(found["folder"].latents, found["file"].latents)
-    alone = finish(engine, ask("sdxl-file", sampler=sampler, steps=8, negative_prompt=negative))
+    request = refined(sampler=sampler, steps=8, negative_prompt=negative)
+    done = finish(engine, request)
+    assert np.abs(done.latents - wanted).max() < 1e-4 * wanted.std()
+    assert done.evaluations == 16 and done.steps == 8
+    alone = finish(engine, request.replace(refiner=""))
     assert np.abs(alone.latents - wanted).max() > 0.01 * wanted.std()
+
+
+def test_both_doors_lead_to_the_same_latents(engine: Engine) -> None:
+    found = [finish(engine, refined(model=f"sdxl-{door}", refiner=f"refiner-{door}")).latents for door in DOORS]
+    assert np.array_equal(*found)
 
 
 def test_it_takes_over_where_the_noise_has_come_down_so_far(engine: Engine) -> None:

@@ -261,6 +261,7 @@ def small_weights(tmp_path):
 def test_an_evaluation_is_recorded_and_a_worse_one_fails(small_weights, monkeypatch, capsys):
     ceiling = j.Ceiling(0.5, 0.5, ["cat: 1 of 2 taken for dog 1"])
     monkeypatch.setattr("core.storybook.judge.on_renders", lambda judge: ceiling)
+    monkeypatch.setattr("core.storybook.evaluate.RECONSTRUCTED", 10)
     plan = Plan(4, 1, steps=2)
     assert evaluate(small_weights, CPU, plan, keep=True) == 0
     held = json.loads((small_weights / "figures.json").read_text())

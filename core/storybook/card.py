@@ -12,7 +12,7 @@ from PIL import Image
 
 from core.request import Request
 from core.storybook.data import CANVASES, HELD_OUT_SEED, render_many
-from core.storybook.evaluate import Plan
+from core.storybook.evaluate import RECONSTRUCTED, Plan
 from core.storybook.export import folder_bytes
 from core.storybook.studio import Studio
 from core.storybook.train_diffusion import save_grid
@@ -37,7 +37,7 @@ MEANING = {
     "as published": "the same boxes and seeds without either: MultiDiffusion with 20 % bootstrapping and nothing else",
     "without bootstrapping": "the same boxes and seeds without that, too",
     "in one prompt": "the same words and seeds without regions, each thing with its place in the words",
-    "autoencoder PSNR": "mean over 100 held-out scenes of 256 pixels",
+    "autoencoder PSNR": f"mean over {RECONSTRUCTED} held-out scenes of 256 pixels",
     "scorer: thing of 16": "the scorer picks the one caption of 16 that names the thing of an unseen render, all in "
     "its colour (by chance 6 %); and the same of the thing's own box, as region scores see it",
     "scorer: colour of 12": "likewise of the twelve captions that differ in the colour (by chance 8 %)",
@@ -137,7 +137,7 @@ def _row(name: str, value: float, held: dict[str, Any]) -> str:
     if name in BARS:
         bars = f"{_shown(first)} | {_shown(full)}"
         reached = "full quality" if value >= full else "first version" if value >= first else "below the first version"
-    return f"| {name} | {_shown(value)} | {spread} | {held['counts'].get(name, 100)} | {bars} | {reached} |"
+    return f"| {name} | {_shown(value)} | {spread} | {held['counts'].get(name, RECONSTRUCTED)} | {bars} | {reached} |"
 
 
 def provenance(training: dict[str, dict[str, Any]]) -> str:

@@ -30,6 +30,7 @@ from core.storybook.train_autoencoder import reconstruct
 from core.storybook.vocabulary import COLOURS, THINGS, article
 
 TOLERANCE = 0.03  # other processors round differently; a picture or two of a hundred may turn
+RECONSTRUCTED = 100  # held-out scenes that go through the autoencoder
 DECIBELS = 0.1  # the same of the autoencoder's PSNR
 BASELINES = ("as published", "without bootstrapping", "in one prompt")  # for comparison: less there is nothing worse
 
@@ -185,7 +186,7 @@ def measure(weights: Path, device: torch.device, plan: Plan) -> tuple[Figures, C
     verdicts = singles(studio, judge, plan)
     figures = {**rates(verdicts), **boxes(studio, judge, plan)}
     vae: n.Network = AutoencoderKL.from_pretrained(weights / "vae", torch_dtype=torch.float32).to(device).eval()
-    scenes = torch.from_numpy(render_many(CANVASES[256], HELD_OUT_SEED, 100).pictures)
+    scenes = torch.from_numpy(render_many(CANVASES[256], HELD_OUT_SEED, RECONSTRUCTED).pictures)
     figures["autoencoder PSNR"] = reconstruct(vae, scenes, device)[1]
     folder = scorer_folder(weights)
     if folder:
@@ -242,7 +243,7 @@ def evaluate(weights: Path, device: torch.device, plan: Plan, keep: bool = False
     judge = j.load_judge(weights / "judge")
     ceiling, drawn = j.on_renders(judge), boxes_drawn(judge, 50)
     for name, value in figures.items():
-        print(f"{name:32} {value if isinstance(value, Rate) else f'{value:5.2f} dB (n = 100 scenes)'}")
+        print(f"{name:32} {value if isinstance(value, Rate) else f'{value:5.2f} dB (n = {RECONSTRUCTED} scenes)'}")
     print(f"the judge on unseen renders: thing {100 * ceiling.thing:.1f} %, colour {100 * ceiling.colour:.1f} %, "
           f"in boxes {100 * drawn.value:.1f} %")
     if confusion:

@@ -50,9 +50,10 @@ class Plan:
         return len(self.prompts) * self.seeds
 
     def comparison(self, prompt: str, catalogue: Catalogue) -> compare.Comparison:
+        """In full precision, so that a distance is the solver's error and no rounding of the machine at hand."""
         return compare.prepare({"model": self.model, "prompt": prompt, "seed": 1, "batch": self.seeds,
-                                "samplers": list(self.names), "steps": list(self.calls), compare.EQUAL: True,
-                                compare.REFERENCE: self.reference}, catalogue)
+                                "precision": "fp32", "samplers": list(self.names), "steps": list(self.calls),
+                                compare.EQUAL: True, compare.REFERENCE: self.reference}, catalogue)
 
 
 @dataclass

@@ -1,9 +1,9 @@
 // The board of a comparison. A state of ui/contest.py comes in, whole each time; pictures are fetched once and kept.
 
 const own = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
-const [{ download, hear, seconds, tag }, { say }, { Tiles }, { Duel }, { Table }, { curves }, { Paths }, { Light }] =
-  await Promise.all(["dom.js", "say.js", "compare_tiles.js", "compare_duel.js", "compare_table.js", "compare_curves.js",
-    "compare_paths.js", "compare_light.js"].map(own));
+const [{ download, hear, seconds, tag }, { say }, store, { Tiles }, { Duel }, { Table }, { curves }, { Paths },
+  { Light }] = await Promise.all(["dom.js", "say.js", "store.js", "compare_tiles.js", "compare_duel.js",
+  "compare_table.js", "compare_curves.js", "compare_paths.js", "compare_light.js"].map(own));
 
 const STORE = "latent-loom.comparison"; // this tab's comparison: where a reload comes back to
 const SILENCE = 20000; // ms without news of one that runs, after which the board asks again
@@ -39,11 +39,11 @@ export function mount({ element, props, trigger, watch }) {
     state = { ...NOTHING, ...next };
     clearTimeout(silence);
     if (state.state === "empty") {
-      if (next.error) forget();
+      if (next.error) store.forget("session", STORE);
       if (next.recent && !arrived) trigger("arrived", {});
       arrived ||= Boolean(next.recent);
     } else {
-      remember(state.id);
+      store.write("session", STORE, state.id);
       if (state.state === "running") silence = setTimeout(attach, SILENCE);
     }
     if (fresh) begin();
@@ -144,7 +144,7 @@ export function mount({ element, props, trigger, watch }) {
 
   // Without anything to come back to, the answer is the list of earlier comparisons.
   function attach() {
-    trigger("attach", { id: recall() });
+    trigger("attach", { id: String(store.read("session", STORE) || "") });
   }
 
   part.step.addEventListener("input", () => {
@@ -209,24 +209,4 @@ function busy(control, words) {
 function ready(control, words) {
   control.disabled = false;
   control.lastElementChild.textContent = words;
-}
-
-function remember(id) {
-  try {
-    sessionStorage.setItem(STORE, id);
-  } catch { /* private windows may refuse: then a reload starts anew */ }
-}
-
-function recall() {
-  try {
-    return sessionStorage.getItem(STORE) || "";
-  } catch {
-    return "";
-  }
-}
-
-function forget() {
-  try {
-    sessionStorage.removeItem(STORE);
-  } catch { /* nothing was kept */ }
 }

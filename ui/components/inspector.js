@@ -9,6 +9,7 @@ const { Reel } = await from("reel.js");
 const { Runs } = await from("inspector_runs.js");
 const { answerTo, hear, seconds, tag } = await from("dom.js");
 const { say } = await from("say.js");
+const store = await from("store.js");
 const { Views } = await from("inspector_views.js");
 
 const KEPT = "latent-loom.live"; // this tab's run (sessionStorage): where a reload comes back to
@@ -321,10 +322,7 @@ export function mount({ element, props, trigger, watch, server }) {
   }
 
   function remember() {
-    if (!state.run) return;
-    try {
-      sessionStorage.setItem(KEPT, JSON.stringify({ chosen, place: state.place }));
-    } catch { /* private windows may refuse: then a reload follows whatever runs */ }
+    if (state.run) store.write("session", KEPT, { chosen, place: state.place });
   }
 
   function come([{ isIntersecting }]) { // the tab is in sight, or out of it
@@ -334,10 +332,7 @@ export function mount({ element, props, trigger, watch, server }) {
     }
     if (!begun) {
       begun = true;
-      let kept = {};
-      try {
-        kept = JSON.parse(sessionStorage.getItem(KEPT)) || {};
-      } catch { /* not ours */ }
+      const kept = store.read("session", KEPT) || {};
       chosen = typeof kept.chosen === "string" && kept.chosen ? kept.chosen : "now";
       trigger("follow", { run: chosen, place: String(kept.place || "") });
     }

@@ -1,22 +1,11 @@
 // Keeps a value in this browser and gives it back after a reload: this tab's own first, else the last one's.
 
+const { read, write } = await import(new URL(`store.js${new URL(import.meta.url).search}`, import.meta.url));
+
 export function mount({ props, trigger, watch }) {
-  const stores = [sessionStorage, localStorage];
-  watch("value", () => {
-    for (const store of stores) {
-      try {
-        store.setItem(props.store, JSON.stringify(props.value));
-      } catch { /* full or forbidden: then a reload starts anew */ }
-    }
-  });
+  const stores = ["session", "local"];
+  watch("value", () => stores.forEach((where) => write(where, props.store, props.value)));
   if (Object.keys(props.value || {}).length) return; // the page has been used already
-  for (const store of stores) {
-    try {
-      const value = JSON.parse(store.getItem(props.store));
-      if (value && typeof value === "object") {
-        trigger("recall", value);
-        return;
-      }
-    } catch { /* not ours */ }
-  }
+  const last = stores.map((where) => read(where, props.store)).find((value) => value && typeof value === "object");
+  if (last) trigger("recall", last);
 }

@@ -2,6 +2,7 @@
 
 const from = (name) => import(new URL(`${name}${new URL(import.meta.url).search}`, import.meta.url));
 const { say } = await from("say.js");
+const { read, write } = await from("store.js");
 
 const COLOURS = ["#e5484d", "#30a46c", "#3e7bfa", "#f5a524", "#8e4ec6", "#12a5a0", "#e54d9b", "#8d6e4f", "#5b8c2a",
   "#c2410c"]; // as ui/composition.py
@@ -12,24 +13,14 @@ const EMPTY = { prompt: "", negative_prompt: "", guidance: "", weight: "1", feat
 export const TEXTS = ["prompt", "negative_prompt", "guidance", "weight", "feather"];
 
 export function remember(value) {
-  const text = JSON.stringify(value);
-  for (const store of [sessionStorage, localStorage]) {
-    try {
-      store.setItem(KEY, text);
-    } catch { /* full or forbidden: then a reload starts anew */ }
-  }
+  for (const where of ["session", "local"]) write(where, KEY, value);
 }
 
 // The value of the layout that was painted last; null when there is none.
 export function remembered() {
-  for (const store of [sessionStorage, localStorage]) {
-    try {
-      const value = JSON.parse(store.getItem(KEY));
-      const whole = (side) => Number.isInteger(side) && side >= 8 && side <= LONGEST;
-      if (whole(value?.width) && whole(value.height) && Array.isArray(value.regions)) return value;
-    } catch { /* not ours */ }
-  }
-  return null;
+  const whole = (side) => Number.isInteger(side) && side >= 8 && side <= LONGEST;
+  const sound = (value) => whole(value?.width) && whole(value.height) && Array.isArray(value.regions);
+  return ["session", "local"].map((where) => read(where, KEY)).find(sound) || null;
 }
 
 export class Layout {

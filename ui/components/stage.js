@@ -5,6 +5,7 @@ const { Frames } = await from("frames.js");
 const { Film, copyOf } = await from("film.js");
 const { button, seconds, span, tag } = await from("dom.js");
 const { say } = await from("say.js");
+const store = await from("store.js");
 
 const RUNS = "latent-loom.runs"; // this tab's runs (sessionStorage): where a reload comes back to
 const NEWEST = "latent-loom.last"; // this browser's last run (localStorage): what a new tab may fetch
@@ -241,7 +242,7 @@ export function mount({ element, props, trigger, watch }) {
       lines.push(tag("h2", say(state.title || "stage.title")));
       if (state.error) lines.push(tag("p", state.error));
       lines.push(tag("p", say("stage.examples"), "hint"), examples());
-      if (!state.error && read(localStorage, LAST)) lines.push(button(say("stage.show-last"), "linkish", fetchLast));
+      if (!state.error && kept("local", LAST)) lines.push(button(say("stage.show-last"), "linkish", fetchLast));
     } else if (state.state === "failed") lines.push(tag("p", state.error, "failure"));
     else if (state.state === "discarded") lines.push(tag("p", say("stage.nothing-kept")));
     else if (nothing && state.state === "paused") lines.push(tag("p", status(), "wait"));
@@ -295,24 +296,23 @@ export function mount({ element, props, trigger, watch }) {
   // -- a reload, another tab
 
   function remember() {
-    write(sessionStorage, OWN, [state.job, ...state.behind]);
-    write(localStorage, LAST, [state.job]);
+    store.write("session", OWN, [state.job, ...state.behind]);
+    store.write("local", LAST, [state.job]);
   }
 
   function forget(job) {
-    for (const store of [sessionStorage, localStorage]) {
-      const key = store === localStorage ? LAST : OWN;
-      if ((read(store, key) || []).includes(job)) store.removeItem(key);
+    for (const [where, key] of [["session", OWN], ["local", LAST]]) {
+      if (kept(where, key)?.includes(job)) store.forget(where, key);
     }
   }
 
   function attach() {
-    const jobs = read(sessionStorage, OWN);
+    const jobs = kept("session", OWN);
     if (jobs) trigger("attach", { jobs });
   }
 
   function fetchLast() {
-    trigger("attach", { jobs: read(localStorage, LAST) });
+    trigger("attach", { jobs: kept("local", LAST) });
   }
 
   // -- what people do
@@ -354,7 +354,7 @@ export function mount({ element, props, trigger, watch }) {
   watch("value", () => receive(props.value));
   receive(props.value);
   film.build(20);
-  const own = read(sessionStorage, OWN);
+  const own = kept("session", OWN);
   if (own) trigger("restore", { jobs: own });
   part.stage.dataset.ready = "yes";
 }
@@ -380,17 +380,8 @@ async function copyText(text) {
   }
 }
 
-function read(store, key) {
-  try {
-    const value = JSON.parse(store.getItem(key));
-    return Array.isArray(value) && value.length && value.every((v) => typeof v === "string" && v) ? value : null;
-  } catch {
-    return null;
-  }
-}
-
-function write(store, key, value) {
-  try {
-    store.setItem(key, JSON.stringify(value));
-  } catch { /* private windows may refuse: then a reload starts anew */ }
+// The names of runs that are kept there; null when there are none.
+function kept(where, key) {
+  const value = store.read(where, key);
+  return Array.isArray(value) && value.length && value.every((v) => typeof v === "string" && v) ? value : null;
 }

@@ -188,7 +188,7 @@ def test_earlier_comparisons_are_opened_from_the_list_after_a_restart(visit: Any
         second.studio.contests._known.clear()
         page.reload()
         open_tab(page)
-        page.get_by_text("This comparison is not in the outputs folder any more").first.wait_for()
+        page.get_by_text("This comparison is not in the outputs folder any more").filter(visible=True).first.wait_for()
         page.close()
 
 
@@ -270,7 +270,7 @@ def test_what_it_will_cost_and_what_is_known_to_go_wrong_is_said_before(visit: A
     page = visit(fake)
     ask(page, ["Euler", "LCM"], "4 8")
     page.get_by_text("4 cells · 48 evaluations").wait_for()
-    page.get_by_text("LCM is made for models distilled for it").first.wait_for()
+    page.get_by_text("LCM is made for models distilled for it").filter(visible=True).first.wait_for()
     for name in ("Euler", "LCM"):
         page.get_by_role("checkbox", name=name, exact=True).uncheck()
     page.get_by_text("Tick a sampler at least.").wait_for()

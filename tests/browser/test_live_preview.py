@@ -62,7 +62,7 @@ def made(page: Any, text: str = "a red boat on the sea", steps: int = STEPS, loo
         for step in looks:
             picture(page, f"x0, step {step} of {steps}").wait_for()
             held.go()
-    page.get_by_text(text, exact=True).first.wait_for()
+    page.get_by_text(text, exact=True).filter(visible=True).first.wait_for()
     # a run that is over is shown at full quality: its pictures come once more
     page.wait_for_function("() => document.querySelector('.inspector')?.dataset.state === 'done'")
     page.wait_for_function("() => !document.querySelector('.pane-mat img:is(.ghost, .coarse)')")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.browser.test_text_to_image import generate, picture, reached
-from tests.browser.waiting import has_attribute, has_count
+from tests.browser.waiting import has_attribute, has_count, says
 from tests.fakes import FakeRunner
 from tests.holding import hold
 from tests.serving import THIRD_PARTY, Served, served
@@ -83,7 +83,7 @@ def test_three_runs_are_seen_moved_paused_and_discarded_and_a_reload_changes_not
     row(page, "three").wait_for(state="detached")
 
     page.keyboard.press("Escape")
-    page.get_by_text(f"Paused after step {paused_at[0]} of 150", exact=True).first.wait_for()
+    page.get_by_text(f"Paused after step {paused_at[0]} of 150", exact=True).filter(visible=True).first.wait_for()
     press(page, "Discard", "two")
     row(page, "two").wait_for(state="detached")
     page.keyboard.press("Escape")
@@ -124,9 +124,9 @@ def test_forever_goes_on_with_new_seeds_over_a_reload_until_it_is_switched_off(v
 
     with hold(1):
         forever.click()
-        page.get_by_text("Step 1 of 6").first.wait_for()
+        says(page.locator("#tab-text-to-image [data-part=status]"), "Step 1 of 6")
         page.get_by_role("button", name="Stop").click()  # ends it too
-        page.get_by_text("Stopped after step 1").first.wait_for()
+        page.get_by_text("Stopped after step 1").filter(visible=True).first.wait_for()
     page.wait_for_function("document.querySelector('.stage [data-part=forever]')?.ariaPressed === 'false'")
 
 

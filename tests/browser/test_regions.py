@@ -325,7 +325,7 @@ def test_a_region_is_seen_alone_at_any_step(visit: Any, fake: Served) -> None:
     page.get_by_label("Show", exact=True).select_option("sofa alone")
     page.get_by_role("img", name=re.compile("^sofa alone, step")).wait_for()
     page.get_by_role("button", name="Stop").click()  # it was still running
-    page.get_by_text("Stopped after step").first.wait_for()
+    page.get_by_text("Stopped after step").filter(visible=True).first.wait_for()
     page.get_by_role("slider", name="Step", exact=True).fill("3")
     page.get_by_role("img", name="sofa alone, step 3").wait_for()
     page.get_by_label("Show", exact=True).select_option("Whole picture")

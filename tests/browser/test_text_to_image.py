@@ -92,7 +92,7 @@ def test_every_step_is_seen_scrubbed_and_a_stopped_run_keeps_its_picture(visit: 
         generate(page, "a red boat on the sea", STEPS)
         reached(page, 2)
         page.get_by_role("button", name="Stop").click()
-        page.get_by_text("Stopped after step 2").first.wait_for()
+        page.get_by_text("Stopped after step 2").filter(visible=True).first.wait_for()
     kept = picture(page, f"Picture, step 2 of {STEPS}")
     kept.wait_for()
     assert kept.evaluate("image => image.naturalWidth") > 0
@@ -154,7 +154,7 @@ def test_two_tabs_do_not_disturb_each_other(visit: Any, fake: Served) -> None:
     with hold(1):
         generate(page, "a red boat", 12)
         generate(other, "a blue boat", 5)
-        other.get_by_text("1 run before this one").first.wait_for()
+        other.get_by_text("1 run before this one").filter(visible=True).first.wait_for()
     picture(page, "Picture, finished").wait_for()
     is_shown(page.get_by_text("· 12 steps ·"))
     picture(other, "Picture, finished").wait_for()

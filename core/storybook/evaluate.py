@@ -29,8 +29,8 @@ from core.storybook.studio import Studio
 from core.storybook.train_autoencoder import reconstruct
 from core.storybook.vocabulary import COLOURS, THINGS, article
 
-TOLERANCE = 0.03  # other processors round differently; a picture or two of a hundred may turn
 RECONSTRUCTED = 100  # held-out scenes that go through the autoencoder
+TOLERANCE = 0.03  # other processors round differently; a picture or two of a hundred may turn
 DECIBELS = 0.1  # the same of the autoencoder's PSNR
 BASELINES = ("as published", "without bootstrapping", "in one prompt")  # for comparison: less there is nothing worse
 

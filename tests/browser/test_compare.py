@@ -50,6 +50,15 @@ def board(page: Any, state: str) -> None:
     page.wait_for_function("(state) => document.querySelector('[data-part=board]')?.dataset.state === state", arg=state)
 
 
+def stopped_in_the_second_cell(page: Any) -> None:
+    """Begins the comparison of CELLS and stops it while the second one is in its middle."""
+    with hold(5):
+        compare(page)
+        tile(page, "Euler, 8 steps, step 5 of 8").wait_for()
+        page.get_by_role("button", name="Stop", exact=True).click()
+        board(page, "stopped")
+
+
 def tile(page: Any, name: str) -> Any:
     return page.get_by_role("button", name=name, exact=True)
 
@@ -97,11 +106,7 @@ def test_cells_fill_live_and_one_scrubber_moves_them_all(visit: Any, fake: Serve
 def test_stop_keeps_finished_cells_and_resume_completes_only_what_is_missing(visit: Any, fake: Served) -> None:
     page = visit(fake)
     ask(page, ["Euler", "DDIM"], "4 8")
-    with hold(5):
-        compare(page)
-        tile(page, "Euler, 8 steps, step 5 of 8").wait_for()
-        page.get_by_role("button", name="Stop", exact=True).click()
-        board(page, "stopped")
+    stopped_in_the_second_cell(page)
     assert cells(page, "done") == 1
     is_shown(tile(page, "Euler, 4 steps, finished"))
     identity = page.locator("[data-part=board]").get_attribute("data-comparison")
@@ -136,11 +141,7 @@ def test_a_reload_comes_back_to_the_running_comparison_and_to_what_was_typed(vis
 def test_a_comparison_survives_the_studio_and_is_gone_on_with(visit: Any, real: Served) -> None:
     page = visit(real)
     ask(page, ["Euler", "DDIM"], "4 8", width="128")
-    with hold(5):
-        compare(page)
-        tile(page, "Euler, 8 steps, step 5 of 8").wait_for()
-        page.get_by_role("button", name="Stop", exact=True).click()
-        board(page, "stopped")
+    stopped_in_the_second_cell(page)
     identity = page.locator("[data-part=board]").get_attribute("data-comparison")
     contests = real.studio.contests
     before = contests.get(identity)
@@ -162,11 +163,7 @@ def test_earlier_comparisons_are_opened_from_the_list_after_a_restart(visit: Any
     with served(tmp_path, lambda: FakeRunner(0.1)) as first:
         page = visit(first)
         ask(page, ["Euler", "DDIM"], "4 8")
-        with hold(5):
-            compare(page)
-            tile(page, "Euler, 8 steps, step 5 of 8").wait_for()
-            page.get_by_role("button", name="Stop", exact=True).click()
-            board(page, "stopped")
+        stopped_in_the_second_cell(page)
         page.close()
     with served(tmp_path, lambda: FakeRunner(0.01)) as second:
         page = visit(second, width=390, height=844)
